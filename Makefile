@@ -1,0 +1,57 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up what they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A CPU build of PyTorch: the newest one brings several GB of CUDA packages with it.
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test lint types format check bench soak wheel clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror runtime/native/*.cpp runtime/native/*.h
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+check: lint types test
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i runtime/native/*.cpp runtime/native/*.h
+
+bench: $(VENV)/.test
+	$(BIN)/python -m pytest benchmarks -o testpaths=benchmarks --benchmark-json=benchmarks/records/latest.json
+
+soak: $(VENV)/.test
+	$(BIN)/python benchmarks/soak_stream.py --minutes 60
+
+wheel: $(VENV)/.test
+	$(BIN)/pip wheel --no-deps -w dist .
+
+clean:
+	rm -rf build dist *.egg-info
+
+$(VENV)/bin/python:
+	@sh tools/prerequisites.sh
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+
+$(VENV)/.demo: pyproject.toml CMakeLists.txt $(wildcard runtime/native/*) | $(VENV)/bin/python
+	$(BIN)/pip install -q scikit-build-core nanobind
+	$(BIN)/pip install -q --no-build-isolation -e . "scikit-image>=0.24"
+	@touch $@
+
+$(VENV)/.test: pyproject.toml CMakeLists.txt $(wildcard runtime/native/*) | $(VENV)/bin/python
+	$(BIN)/pip install -q $(TORCH)
+	$(BIN)/pip install -q scikit-build-core nanobind
+	$(BIN)/pip install -q --no-build-isolation -e ".[all,test]"
+	@touch $@

@@ -1,0 +1,198 @@
+"""Does a long stream keep its memory? Captions a looped video and samples the process's RSS.
+
+    python benchmarks/soak_stream.py clip.mp4 --minutes 60 --out benchmarks/records/soak_stream.json
+
+The record says what was run, on what machine, and what came out; it is written whole or not at
+all. Exit code 1: memory grew by more than the limit after the first minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import threading
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import psutil
+
+import edgecap
+from edgecap.runtime.streams import Event, Pipeline, StreamOptions, open_source
+
+LIMIT_MB = 5.0  # growth allowed after the first minute
+WARM_UP = 60.0  # seconds
+KEPT = 1 << 18  # latencies kept, the newest ones: filled at the start so that they add no memory
+
+
+class Latencies:
+    """A sink that keeps the newest latencies in memory it owns from the start."""
+
+    name = "latencies"
+
+    def __init__(self) -> None:
+        self._values = np.full((KEPT, 2), -1.0)
+        self._count = 0
+
+    def write(self, event: Event) -> None:
+        """Keep capture-to-event and captioner-only milliseconds."""
+        latency = event.latency_ms
+        own = latency.preprocess + latency.encode + latency.decode
+        self._values[self._count % KEPT] = (latency.total, own)
+        self._count += 1
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def summary(self) -> dict[str, float]:
+        """Medians and 99th percentiles in milliseconds."""
+        values = self._values[: min(self._count, KEPT)]
+        if not len(values):
+            return {}
+        figures = {}
+        for column, name in enumerate(("frame_to_event", "captioner")):
+            figures[f"{name}_median_ms"] = round(float(np.median(values[:, column])), 3)
+            figures[f"{name}_p99_ms"] = round(float(np.percentile(values[:, column], 99)), 3)
+        return figures
+
+
+class Sampler:
+    """Samples this process's resident memory every ``every`` seconds in a thread."""
+
+    def __init__(self, every: float) -> None:
+        self.samples: list[tuple[float, float]] = []  # seconds, MB
+        self._every = every
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="rss sampler")
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        process = psutil.Process()
+        begun = time.monotonic()
+        while True:
+            rss = process.memory_info().rss / 1e6
+            self.samples.append((round(time.monotonic() - begun, 1), round(rss, 3)))
+            if self._done.wait(self._every):
+                return
+
+
+@click.command()
+@click.argument("video", type=click.Path(exists=True, dir_okay=False))
+@click.option("--model", default="default", show_default=True)
+@click.option("--minutes", type=float, default=60.0, show_default=True)
+@click.option("--every", type=float, default=10.0, show_default=True, help="Seconds a sample.")
+@click.option("--beams", type=int)
+@click.option("--threads", type=int)
+@click.option("--gate", type=click.Choice(["auto", "none", "thumbnail"]), default="auto")
+@click.option("--min-interval", type=float, default=0.0)
+@click.option("--out", type=click.Path(path_type=Path), help="Where the JSON record goes.")
+def main(
+    video: str,
+    model: str,
+    minutes: float,
+    every: float,
+    beams: int | None,
+    threads: int | None,
+    gate: str,
+    min_interval: float,
+    out: Path | None,
+) -> None:
+    """Stream VIDEO in a loop for --minutes and record how memory went."""
+    options = StreamOptions(gate=gate, min_interval=min_interval, duration=minutes * 60.0)
+    latencies = Latencies()
+    captioner = edgecap.load(model, threads=threads)
+    with open_source(video, loop=True) as source, Sampler(every) as sampler:
+        pipeline = Pipeline(
+            source, captioner, sinks=[latencies], options=options, decoding={"beams": beams}
+        )
+        report = pipeline.run()
+        threads_in_use = threading.active_count()
+    figures = growth(sampler.samples)
+    record: dict[str, Any] = {
+        "command": command(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "video": Path(video).name,
+        "model": captioner.name,
+        "seconds": round(report.seconds, 1),
+        "ended": report.ended,
+        "frames": report.received,
+        "captions": report.captions,
+        "skipped": report.skipped,
+        "dropped": report.dropped,
+        "threads_at_the_end": threads_in_use,
+        **latencies.summary(),
+        **figures,
+        "rss_samples_s_mb": sampler.samples,
+    }
+    if out is not None:
+        write_atomically(out, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    short = {key: value for key, value in record.items() if key != "rss_samples_s_mb"}
+    click.echo(json.dumps(short, indent=1))
+    if figures.get("growth_mb", 0.0) > LIMIT_MB:
+        raise SystemExit(1)
+
+
+def growth(samples: list[tuple[float, float]]) -> dict[str, float]:
+    """How far RSS rose over what it was at the end of the first minute, in MB (10^6 bytes)."""
+    later = [(seconds, rss) for seconds, rss in samples if seconds >= WARM_UP]
+    figures = {"rss_start_mb": samples[0][1], "rss_end_mb": samples[-1][1]}
+    if later:
+        figures["rss_after_first_minute_mb"] = later[0][1]
+        figures["rss_most_mb"] = max(rss for _, rss in later)
+        figures["growth_mb"] = round(figures["rss_most_mb"] - later[0][1], 3)
+        figures["limit_mb"] = LIMIT_MB
+    return figures
+
+
+def command() -> str:
+    """How this was started, with the folders of absolute paths left out."""
+    words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]]
+    return shlex.join(["python", "benchmarks/soak_stream.py", *words])
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside the target and move there: a reader sees the old record or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.chmod(handle.name, 0o644)
+    os.replace(handle.name, path)
+
+
+if __name__ == "__main__":
+    main()

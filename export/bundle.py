@@ -1,0 +1,152 @@
+"""Checkpoint -> bundle: float graphs, quantised graphs, calibrated confidence, measured scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgecap.export.graphs import Typicality
+from edgecap.export.onnx import export_graphs
+from edgecap.export.quantize import QuantizeOptions, quantize_encoder, store_weights_int8
+from edgecap.runtime.bundle import Bundle, read_bundle, write_bundle
+from edgecap.runtime.captioner import Captioner
+from edgecap.runtime.engines.onnx import describe_graph, open_session
+from edgecap.runtime.image import load_image, resize_image
+from edgecap.runtime.manifest import (
+    DataEntry,
+    DecodingDefaults,
+    Graphs,
+    ImageSpec,
+    Manifest,
+    Quantisation,
+    TokenizerSpec,
+)
+from edgecap.training.checkpoint import load_model
+from edgecap.training.models.image_transformer import IMAGE_SIZE, ImageTransformer
+from edgecap.training.progress import track
+from edgecap.training.validate import SUPPRESSED
+from edgecap.training.vocabulary import BOS, EOS, PAD, UNK
+
+if TYPE_CHECKING:
+    import onnx
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the manifest says of the model, and how much data the export looks at."""
+
+    name: str = "default"
+    version: str = "1"
+    licence: str = ""
+    decoding: DecodingDefaults = field(
+        default_factory=lambda: DecodingDefaults(suppress_tokens=SUPPRESSED)
+    )
+    calibration_images: int = 256
+    typicality_images: int = 3000
+    quantize: QuantizeOptions = field(default_factory=QuantizeOptions)
+    training_data: tuple[DataEntry, ...] = ()
+    seed: int = 0
+
+
+def export_bundles(
+    checkpoint: Path, paths: Sequence[Path], float_out: Path, int8_out: Path, options: ExportOptions
+) -> tuple[Bundle, Bundle]:
+    """Write the float and the int8 bundle of a checkpoint folder.
+
+    paths : training photographs, from which typicality and activation ranges are measured
+
+    Confidence and scores are added later, by measuring these very bundles.
+    """
+    model, tokenizer_json, meta = load_model(checkpoint)
+    generator = np.random.default_rng(options.seed)
+    order = [paths[i] for i in generator.permutation(len(paths))]
+    pooled = pooled_features(model, order[: options.typicality_images])
+    encoder, decoder = export_graphs(model, Typicality.fit(pooled))
+    calibration = [resize(path) for path in order[: options.calibration_images]]
+    manifest = _manifest(model, tokenizer_json, meta, encoder, decoder, options)
+    tokenizer = tokenizer_json.encode()
+    write_bundle(float_out, manifest, _files(encoder, decoder, tokenizer))
+    small = msgspec.structs.replace(
+        manifest,
+        quantisation=Quantisation(
+            encoder="int8 static QDQ: uint8 activations, int8 weights per channel, int32 bias",
+            decoder="int8 weights per channel, computed in float32",
+            notes=f"{options.quantize.method} over {len(calibration)} training photographs",
+        ),
+    )
+    quantised = quantize_encoder(encoder, calibration, options.quantize)
+    write_bundle(int8_out, small, _files(quantised, store_weights_int8(decoder), tokenizer))
+    return read_bundle(float_out), read_bundle(int8_out)
+
+
+def pooled_features(model: ImageTransformer, paths: Sequence[Path]) -> torch.Tensor:
+    """Mean of the last feature map for each photograph, float32 [N, F]."""
+    parts = []
+    for start in track(range(0, len(paths), BATCH), "features"):
+        pixels = np.stack([resize(path) for path in paths[start : start + BATCH]])
+        with torch.inference_mode():
+            parts.append(model.grid(model.trunk(torch.from_numpy(pixels))[0])[1])
+    return torch.cat(parts)
+
+
+def resize(path: Path) -> npt.NDArray[np.uint8]:
+    """A photograph as the encoder sees it, uint8 [S, S, 3]."""
+    return resize_image(load_image(path), IMAGE_SIZE)
+
+
+def replace_manifest(bundle: Bundle, manifest: Manifest) -> Captioner:
+    """Write ``bundle`` again with another manifest and open it."""
+    write_bundle(bundle.path, manifest, bundle.files)
+    return Captioner(bundle.path)
+
+
+def _files(
+    encoder: onnx.ModelProto, decoder: onnx.ModelProto, tokenizer: bytes
+) -> dict[str, bytes]:
+    return {
+        "encoder.onnx": encoder.SerializeToString(deterministic=True),
+        "decoder.onnx": decoder.SerializeToString(deterministic=True),
+        "tokenizer.json": tokenizer,
+    }
+
+
+def _manifest(
+    model: ImageTransformer,
+    tokenizer_json: str,
+    meta: dict[str, object],
+    encoder: onnx.ModelProto,
+    decoder: onnx.ModelProto,
+    options: ExportOptions,
+) -> Manifest:
+    import edgecap
+
+    vocab = len(json.loads(tokenizer_json)["model"]["vocab"])
+    graphs = [
+        describe_graph(open_session(proto.SerializeToString(), file, 1), file)
+        for proto, file in ((encoder, "encoder.onnx"), (decoder, "decoder.onnx"))
+    ]
+    decoding = msgspec.structs.replace(options.decoding, max_new_tokens=model.options.max_positions)
+    return Manifest(
+        name=options.name,
+        version=options.version,
+        family=model.family,
+        created_by=f"edgecap {edgecap.__version__}",
+        licence=options.licence,
+        graphs=Graphs(*graphs),
+        image=ImageSpec(size=IMAGE_SIZE),
+        tokenizer=TokenizerSpec("tokenizer.json", BOS, EOS, PAD, UNK, vocab),
+        decoding=decoding,
+        max_positions=model.options.max_positions,
+        training_data=options.training_data,
+        provenance={key: str(value) for key, value in meta.items()},
+    )

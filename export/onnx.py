@@ -1,0 +1,92 @@
+"""Caption model -> two float ONNX graphs, checked against the torch model they came from."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from edgecap.export.graphs import DecoderGraph, EncoderGraph, Typicality
+from edgecap.training.models.image_transformer import IMAGE_SIZE, ImageTransformer
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+
+
+def export_graphs(
+    model: ImageTransformer, typicality: Typicality
+) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Encoder and decoder as ONNX, opset 18, with dynamic B and K only."""
+    encoder = EncoderGraph(model, typicality).eval()
+    image = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (2, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    )
+    with torch.no_grad():
+        outputs = encoder(image)
+    encoder_proto = _export(
+        encoder, (image,), ["image"], encoder.output_names(), ({0: torch.export.Dim("B", max=512)},)
+    )
+    decoder = DecoderGraph(model).eval()
+    arguments, shapes = _decoder_arguments(model, outputs[: 2 * len(model.decoder)])
+    decoder_proto = _export(
+        decoder, arguments, decoder.input_names(), decoder.output_names(), shapes
+    )
+    return encoder_proto, decoder_proto
+
+
+def _decoder_arguments(
+    model: ImageTransformer, memory: tuple[torch.Tensor, ...]
+) -> tuple[tuple[torch.Tensor, ...], tuple[Any, ...]]:
+    batch, beams = memory[0].shape[0], 3
+    slots = beams * model.options.max_positions
+    cache = torch.zeros(batch, slots, model.options.width)
+    ancestry = torch.zeros(batch * beams, slots, dtype=torch.bool)
+    ancestry[:, 0] = True
+    auto = torch.export.Dim.DYNAMIC
+    arguments = (
+        torch.arange(batch * beams),
+        torch.tensor(1),
+        ancestry,
+        *(part.contiguous() for part in memory),
+        *(cache.clone() for _ in memory),
+    )
+    shapes = (
+        {0: auto},
+        {},
+        {0: auto, 1: auto},
+        (*({0: auto} for _ in memory), *({0: auto, 1: auto} for _ in memory)),
+    )
+    return arguments, shapes
+
+
+def _export(
+    module: torch.nn.Module,
+    arguments: tuple[torch.Tensor, ...],
+    inputs: list[str],
+    outputs: list[str],
+    shapes: tuple[Any, ...],
+) -> onnx.ModelProto:
+    import onnx
+
+    with torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            arguments,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=shapes,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    buffer = io.BytesIO()
+    program.save(buffer)
+    proto = onnx.load_from_string(buffer.getvalue())
+    onnx.checker.check_model(proto, full_check=True)
+    return proto

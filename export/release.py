@@ -1,0 +1,163 @@
+"""From a checkpoint to a released bundle: export, fit the confidence, measure, write the record."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgecap.export.bundle import ExportOptions, export_bundles, replace_manifest
+from edgecap.export.measure import ConfidenceFit, fit_confidence, score
+from edgecap.runtime.bundle import Bundle
+from edgecap.runtime.captioner import Captioner
+from edgecap.training.corpus import SplitSpec, read_images
+from edgecap.training.data import CaptionedImage
+from edgecap.training.metrics import Scores, bootstrap
+from edgecap.training.recipe import Recipe
+
+REPORTED = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+
+
+@dataclass(frozen=True)
+class ReleaseOptions:
+    """``tests`` are measured once, after everything else is fixed."""
+
+    export: ExportOptions
+    tests: tuple[SplitSpec, ...] = ()
+    fits_from: float = 0.3  # own CIDEr from which a caption counts as fitting
+    floor: float = 0.25  # confidence under which a caption is "(not sure)"
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Release:
+    bundle: Path
+    float_bundle: Path
+    record: dict[str, Any]
+
+
+def release(
+    checkpoint: Path, recipe: Recipe, out: Path, record: Path, options: ReleaseOptions
+) -> Release:
+    """Export ``checkpoint`` to ``out`` (int8) and ``out`` with ``.float`` before the suffix.
+
+    record : folder for the JSON record and the reliability diagram
+    """
+    train = [image.path for image in read_images(recipe.train)]
+    float_out = out.with_name(f"{out.stem}.float{out.suffix}")
+    bundles = dict(
+        zip(
+            ("float32", "int8"),
+            export_bundles(checkpoint, train, float_out, out, options.export),
+            strict=True,
+        )
+    )
+    held = {_place(spec): read_images([spec]) for spec in recipe.validation}
+    tests = {_place(spec): read_images([spec]) for spec in options.tests}
+    metrics: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    fits: dict[str, ConfidenceFit] = {}
+    captions: dict[str, dict[str, str]] = {}
+    for precision, bundle in bundles.items():
+        captioner = Captioner(bundle, threads=options.threads)
+        validated = {place: score(captioner, images) for place, images in held.items()}
+        first = next(iter(held))
+        fits[precision] = fit_confidence(
+            captioner,
+            held[first],
+            *validated[first],
+            fits_from=options.fits_from,
+            floor=options.floor,
+            seed=options.export.seed,
+            fitted_on=f"{'/'.join(first)} and generated pictures that are no photographs",
+        )
+        results = {place: scores for place, (scores, _) in validated.items()}
+        for place, images in tests.items():
+            results[place], measured = score(captioner, images)
+            if precision == "int8":
+                captions["/".join(place)] = _by_name(images, measured.texts)
+        for (data, split), scores in results.items():
+            metrics.setdefault(data, {}).setdefault(split, {})[precision] = _corpus(scores)
+    for precision, bundle in bundles.items():
+        _complete(bundle, metrics, fits[precision])
+    written = _write_record(record, metrics, fits["int8"], captions, out)
+    return Release(out, float_out, written)
+
+
+def _place(spec: SplitSpec) -> tuple[str, str]:
+    """The data set's folder name and the split, with its part where it is one."""
+    split = spec.split if spec.part == "all" else f"{spec.split}-{spec.part}-{spec.every}"
+    return Path(spec.data.partition(":")[2]).name, split
+
+
+def _corpus(scores: Scores) -> dict[str, float]:
+    rounded = {name: round(scores.corpus[name], 4) for name in REPORTED}
+    interval = bootstrap(scores)["CIDEr"]
+    return {
+        **rounded,
+        "images": float(len(scores.ids)),
+        "CIDEr-low": round(interval.low, 4),
+        "CIDEr-high": round(interval.high, 4),
+    }
+
+
+def _complete(
+    bundle: Bundle,
+    metrics: dict[str, dict[str, dict[str, dict[str, float]]]],
+    fit: ConfidenceFit,
+) -> None:
+    manifest = msgspec.structs.replace(bundle.manifest, metrics=metrics, confidence=fit.spec)
+    replace_manifest(bundle, manifest)
+
+
+def _by_name(images: Sequence[CaptionedImage], texts: Sequence[str]) -> dict[str, str]:
+    return {image.id: text for image, text in zip(images, texts, strict=True)}
+
+
+def _write_record(
+    folder: Path,
+    metrics: dict[str, dict[str, dict[str, dict[str, float]]]],
+    fit: ConfidenceFit,
+    captions: dict[str, dict[str, str]],
+    out: Path,
+) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "bundle": out.name,
+        "bundle_bytes": out.stat().st_size,
+        "metrics": metrics,
+        "confidence": msgspec.to_builtins(fit.spec),
+        "reliability": asdict(fit.on_validation),
+        "test_captions": captions,
+    }
+    part = folder / "release.json.part"
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(part, folder / "release.json")
+    _plot_reliability(folder / "reliability.png", fit)
+    return record
+
+
+def _plot_reliability(path: Path, fit: ConfidenceFit) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    r = fit.on_validation
+    figure, axes = pyplot.subplots(figsize=(4.5, 4.5))
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    axes.plot(r.confidence, r.fits, "o-")
+    axes.set(
+        xlabel="stated confidence",
+        ylabel="share of captions that fit",
+        title=f"validation, expected calibration error {r.expected_error:.3f}",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)

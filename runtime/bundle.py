@@ -1,0 +1,198 @@
+"""Read and write ``.edgecap`` bundles: a model as one checked file, nothing in it executable.
+
+Every name, size and hash is checked before a byte reaches an engine or a tokenizer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgecap.runtime.errors import BundleError
+from edgecap.runtime.manifest import (
+    FileEntry,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+    referenced_files,
+)
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_BUNDLE_BYTES = 2 << 30
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose every file passed its checks.
+
+    path : where it was read from
+    manifest : what it says about itself
+    files : name -> contents, ``manifest.json`` left out
+    """
+
+    path: Path
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+
+def read_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Read a bundle and check all of it; ``BundleError`` says in one line what is wrong."""
+    path = Path(path)
+    manifest, files = _read(path, with_files=True)
+    return Bundle(path, manifest, files)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Only the manifest; names and sizes of the other files are checked, their hashes are not."""
+    return _read(Path(path), with_files=False)[0]
+
+
+def write_bundle(
+    path: str | os.PathLike[str], manifest: Manifest, files: Mapping[str, bytes]
+) -> Manifest:
+    """Write a bundle in one move: a reader sees the old file or the whole new one.
+
+    The same contents give the same bytes, whatever the day. ``manifest.files`` is filled in here;
+    the completed manifest is returned.
+    """
+    path = Path(path)
+    for name in files:
+        _check_name(name)
+    table = {
+        name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+        for name, data in sorted(files.items())
+    }
+    manifest = msgspec.structs.replace(manifest, files=table)
+    contents = {MANIFEST: encode_manifest(manifest), **{n: files[n] for n in table}}
+    if len(contents[MANIFEST]) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"the manifest is over {MAX_MANIFEST_BYTES} bytes; shorten it")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+                for name, data in contents.items():
+                    entry = zipfile.ZipInfo(name, _FIXED_DATE)
+                    entry.create_system = 3
+                    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+                    archive.writestr(entry, data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise BundleError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    return manifest
+
+
+def _read(path: Path, *, with_files: bool) -> tuple[Manifest, dict[str, bytes]]:
+    try:
+        info = path.stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise BundleError(f"{path} is a folder; give the path of a .edgecap file")
+        if not stat.S_ISREG(info.st_mode):
+            raise BundleError(f"{path} is not a file; give the path of a .edgecap file")
+        if info.st_size > MAX_BUNDLE_BYTES:
+            raise BundleError(
+                f"{path} has {info.st_size} bytes; at most {MAX_BUNDLE_BYTES} are read"
+            )
+        with zipfile.ZipFile(path) as archive:
+            entries = _entries(archive)
+            manifest = decode_manifest(archive.read(entries[MANIFEST]))
+            _compare(entries, manifest)
+            if not with_files:
+                return manifest, {}
+            files = {name: archive.read(entries[name]) for name in manifest.files}
+    except FileNotFoundError:
+        raise BundleError(f"{path} does not exist; give the path of a .edgecap file") from None
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from None
+    except BundleError as error:
+        text = str(error)
+        raise BundleError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeError,
+    ):
+        raise BundleError(
+            f"{path} is damaged, cut short or no .edgecap bundle; download or export it again"
+        ) from None
+    for name, entry in manifest.files.items():
+        if hashlib.sha256(files[name]).hexdigest() != entry.sha256:
+            raise BundleError(
+                f"{path}: {name} does not match its sha256; download or export the bundle again"
+            )
+    return manifest, files
+
+
+def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The archive's table of contents, checked before anything is decompressed."""
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.orig_filename  # zipfile changes `filename`: separators, text after a NUL
+        _check_name(name)
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            raise BundleError(f"entry {name!r} is a link or a special file; only files are read")
+        if info.flag_bits & 0x1:
+            raise BundleError(f"entry {name!r} is encrypted; bundles are not")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise BundleError(f"entry {name!r} is compressed by a method other than deflate")
+        if name in entries:
+            raise BundleError(f"entry {name!r} is there twice")
+        entries[name] = info
+    if MANIFEST not in entries:
+        raise BundleError(f"{MANIFEST} is missing; this zip file is no .edgecap bundle")
+    if entries[MANIFEST].file_size > MAX_MANIFEST_BYTES:
+        raise BundleError(
+            f"{MANIFEST} declares {entries[MANIFEST].file_size} bytes; "
+            f"at most {MAX_MANIFEST_BYTES} are read"
+        )
+    total = sum(info.file_size for info in entries.values())
+    if total > MAX_BUNDLE_BYTES:
+        raise BundleError(f"its files declare {total} bytes; at most {MAX_BUNDLE_BYTES} are read")
+    return entries
+
+
+def _compare(entries: Mapping[str, zipfile.ZipInfo], manifest: Manifest) -> None:
+    for role, file in referenced_files(manifest).items():
+        if file not in manifest.files:
+            raise BundleError(f"{role} names the file {file!r}, which the table of files lacks")
+    for name, entry in manifest.files.items():
+        _check_name(name)
+        if name == MANIFEST or name not in entries:
+            raise BundleError(f"{name} is in the manifest's table of files, not in the bundle")
+        if entries[name].file_size != entry.bytes:
+            raise BundleError(
+                f"{name} has {entries[name].file_size} bytes, the manifest says {entry.bytes}"
+            )
+    extra = sorted(set(entries) - set(manifest.files) - {MANIFEST})
+    if extra:
+        raise BundleError(f"{extra[0]!r} is in the bundle, not in the manifest's table of files")
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise BundleError(
+            f"entry {name!r} is no plain file name; letters, digits, '.', '_' and '-' are accepted"
+        )

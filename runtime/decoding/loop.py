@@ -1,0 +1,73 @@
+"""The decoding loop: engine step, beam search step, until every picture is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
+from edgecap.runtime.decoding.search import Hypothesis, make_search
+from edgecap.runtime.engines.base import Encoded, Engine
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What decoding B pictures gave.
+
+    ``hypotheses`` are B lists, best first. ``decode_ms`` is wall time from the set-up of the caches
+    to the last hypothesis, ``step_ms`` the part of it inside the decoder graph. ``truncated`` says
+    that ``should_stop`` ended the search before it was done.
+    """
+
+    hypotheses: list[list[Hypothesis]]
+    step_ms: float
+    decode_ms: float
+    steps: int
+    truncated: bool = False
+
+
+def generate(
+    engine: Engine,
+    encoded: Encoded,
+    options: DecodingOptions,
+    special: SpecialTokens,
+    *,
+    should_stop: Callable[[], bool] | None = None,
+) -> Decoded:
+    """Decode ``encoded`` with beam search.
+
+    ``should_stop`` is asked after every step, so at least one token is decoded; once it answers
+    True the best hypotheses so far are returned. ``max_new_tokens`` (and with it
+    ``min_new_tokens``) is clipped to what the model has positions for.
+    """
+    start = perf_counter()
+    limit = engine.max_positions
+    if options.max_new_tokens > limit:
+        options = replace(
+            options, max_new_tokens=limit, min_new_tokens=min(options.min_new_tokens, limit)
+        )
+    search = make_search(encoded.batch, engine.vocab_size, limit, options, special)
+    runner = engine.begin(encoded, options.beams)
+    tokens, parents, ancestry = search.tokens, search.parents, search.ancestry
+    inside = 0.0
+    position = 0
+    truncated = False
+    while True:
+        before = perf_counter()
+        logits = runner.step(tokens, position, parents, ancestry)
+        inside += perf_counter() - before
+        position += 1
+        if search.step(logits):
+            break
+        if should_stop is not None and should_stop():
+            truncated = True
+            break
+    hypotheses = search.finish()
+    return Decoded(
+        hypotheses=hypotheses,
+        step_ms=inside * 1e3,
+        decode_ms=(perf_counter() - start) * 1e3,
+        steps=position,
+        truncated=truncated,
+    )

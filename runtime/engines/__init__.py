@@ -1,0 +1,1 @@
+"""Engines: one file for each way to run a model's encoder and decoder graphs."""

@@ -1,0 +1,62 @@
+"""The contract between decoding and whatever runs the graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder graph made of B pictures; constant while their captions are decoded.
+
+    memory : name -> array [B, ...] in the engine's own dtype
+    carry : name -> array [B, ...], the decoder's first recurrent state; empty without one
+    features : float32 [B, F], unit length, for change gates; None when the graph has no such output
+    novelty : float32 [B], how far a picture lies from the training photographs (0 typical);
+        None when the graph has no such output
+    """
+
+    batch: int
+    memory: dict[str, np.ndarray]
+    carry: dict[str, np.ndarray]
+    features: npt.NDArray[np.float32] | None
+    novelty: npt.NDArray[np.float32] | None
+
+
+class StepRunner(Protocol):
+    """Runs decoder steps for R = B * K rows; owns the caches of one decode."""
+
+    def step(
+        self,
+        tokens: npt.NDArray[np.int64],
+        position: int,
+        parents: npt.NDArray[np.int64],
+        ancestry: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.float32]:
+        """Run step ``position``.
+
+        tokens : int64 [R], the last token of each row (BOS at position 0)
+        parents : int64 [R], which row of the last step each row continues (global row index)
+        ancestry : bool [R, K * T], the cache slots t * K + k that are this row's own past
+
+        Returns logits, float32 [R, V], valid until the next call. Writes the step's K/V rows into
+        slots position * K + k of the caches.
+        """
+
+
+class Engine(Protocol):
+    """Runs one model's encoder and decoder graphs."""
+
+    image_size: int  # S: pictures come in as uint8 [B, S, S, 3] RGB
+    vocab_size: int  # V
+    max_positions: int  # T: the longest caption in tokens, EOS counted
+
+    def encode(self, images: npt.NDArray[np.uint8]) -> Encoded:
+        """Run the encoder on uint8 [B, S, S, 3] RGB pixels."""
+
+    def begin(self, encoded: Encoded, beams: int) -> StepRunner:
+        """Set up caches for one decode of ``encoded`` with K = ``beams``."""

@@ -1,0 +1,401 @@
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+
+#include "beam.h"
+
+// Wide vectors are picked when the library is loaded, so that one wheel serves every x86-64.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(EDGECAP_NO_CLONES)
+#define EDGECAP_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define EDGECAP_CLONES
+#endif
+
+namespace edgecap {
+namespace {
+
+constexpr float kNegInf = -std::numeric_limits<float>::infinity();
+constexpr float kNothing = -1.0e9f;  // the score of a slot that holds no hypothesis
+constexpr int kLanes = 8;
+constexpr int kBlock = 64;  // rows are padded to whole blocks
+
+// Copies a row, NaN as -inf and +inf as the largest float, pads it with -inf to `padded` values
+// and returns its largest value.
+EDGECAP_CLONES float CleanRow(const float* in, float* __restrict out, int count, int padded) {
+  float best[kBlock];
+  std::fill(best, best + kBlock, kNegInf);
+  std::memcpy(out, in, count * sizeof(float));
+  std::fill(out + count, out + padded, kNegInf);
+  for (int i = 0; i < padded; i += kBlock) {
+    for (int j = 0; j < kBlock; ++j) {
+      float x = out[i + j];
+      x = x == x ? x : kNegInf;
+      x = x < FLT_MAX ? x : FLT_MAX;
+      out[i + j] = x;
+      best[j] = x > best[j] ? x : best[j];
+    }
+  }
+  return *std::max_element(best, best + kBlock);
+}
+
+// Sum of exp(x - max) over whole blocks. In double, so that its float32 logarithm does not depend
+// on the order of the vocabulary: equal rows, however permuted, must tie exactly.
+// exp(d) = 2^k * exp(r) with |r| <= ln2 / 2, by Taylor's series to r^11: within 1e-14.
+EDGECAP_CLONES double ExpSum(const float* x, float max, int count) {
+  constexpr double kLog2e = 1.4426950408889634074;
+  constexpr double kLn2High = 6.93147180369123816490e-01;
+  constexpr double kLn2Low = 1.90821492927058770002e-10;
+  constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding it leaves a whole number
+  double sum[kLanes] = {};
+  double fraction[kBlock];
+  double shifted[kBlock];
+  uint64_t bits[kBlock];
+  uint64_t exponent[kBlock];
+  for (int i = 0; i < count; i += kBlock) {
+    for (int j = 0; j < kBlock; ++j) {
+      double d = x[i + j] - max;
+      d = d > -700.0 ? d : -700.0;  // exp(-700) vanishes beside the 1 of the maximum
+      shifted[j] = d * kLog2e + kRound;
+      const double k = shifted[j] - kRound;
+      const double r = (d - k * kLn2High) - k * kLn2Low;
+      const double r2 = r * r;
+      const double r4 = r2 * r2;
+      const double low = (1.0 + r) + r2 * (1.0 / 2 + r * (1.0 / 6));
+      const double mid = (1.0 / 24 + r * (1.0 / 120)) + r2 * (1.0 / 720 + r * (1.0 / 5040));
+      const double high =
+          (1.0 / 40320 + r * (1.0 / 362880)) + r2 * (1.0 / 3628800 + r * (1.0 / 39916800));
+      fraction[j] = low + r4 * (mid + r4 * high);
+    }
+    std::memcpy(bits, fraction, sizeof(bits));
+    std::memcpy(exponent, shifted, sizeof(exponent));
+    for (int j = 0; j < kBlock; ++j) bits[j] += exponent[j] << 52;  // times 2^k
+    std::memcpy(fraction, bits, sizeof(bits));
+    for (int j = 0; j < kBlock; j += kLanes) {
+      for (int lane = 0; lane < kLanes; ++lane) sum[lane] += fraction[j + lane];
+    }
+  }
+  double total = 0.0;
+  for (const double part : sum) total += part;
+  return total;
+}
+
+EDGECAP_CLONES void Subtract(float* x, float max, float log_sum, int count) {
+  for (int i = 0; i < count; ++i) x[i] = (x[i] - max) - log_sum;
+}
+
+// First index at or after `from`, by whole blocks, whose block holds a sum above the threshold.
+EDGECAP_CLONES int NextBlockAbove(const float* x, float add, float threshold, int from, int count) {
+  for (int i = from; i < count; i += kBlock) {
+    int any = 0;
+    for (int j = 0; j < kBlock; ++j) any |= (x[i + j] + add > threshold);
+    if (any) return i;
+  }
+  return count;
+}
+
+float Penalised(float value, float penalty) {
+  return value < 0.0f ? value * penalty : value / penalty;
+}
+
+void Require(bool holds, const char* message) {
+  if (!holds) throw std::invalid_argument(message);
+}
+
+bool UsesHistory(const BeamConfig& c) {
+  return c.repetition_penalty != 1.0f || c.no_repeat_ngram_size > 0;
+}
+
+const BeamConfig& Checked(const BeamConfig& c) {
+  Require(c.batch >= 1, "batch must be at least 1");
+  Require(c.beams >= 1 && c.beams <= BeamSearch::kMaxBeams, "beams must be 1 to 16");
+  Require(c.vocab >= 2, "the vocabulary must have at least 2 tokens");
+  Require(c.max_new_tokens >= 1 && c.max_new_tokens <= c.positions,
+          "max_new_tokens must be 1 to the number of positions");
+  Require(c.eos >= 0 && c.eos < c.vocab, "eos must be a token of the vocabulary");
+  Require(c.repetition_penalty > 0.0f, "repetition_penalty must be above 0");
+  Require(c.no_repeat_ngram_size >= 0, "no_repeat_ngram_size must not be negative");
+  return c;
+}
+
+size_t Padded(int vocab) { return (static_cast<size_t>(vocab) + kBlock - 1) / kBlock * kBlock; }
+
+}  // namespace
+
+BeamSearch::BeamSearch(const BeamConfig& config, const BeamBuffers& buffers)
+    : config_(Checked(config)), buffers_(buffers), uses_history_(UsesHistory(config)) {
+  const size_t k = config_.beams;
+  const size_t rows = config_.batch * k;
+  const size_t width = k * config_.positions;
+  const size_t limit = config_.max_new_tokens;
+  done_.assign(config_.batch, 0);
+  running_.assign(rows, kNothing);
+  pool_.assign(rows, Finished{kNothing, 0.0f, 0, 0, 0, false});
+  step_tokens_.assign(limit * rows, 0);
+  step_parents_.assign(limit * rows, 0);
+  step_logprobs_.assign(limit * rows, 0.0f);
+  scratch_.assign(Padded(config_.vocab), kNegInf);
+  penalised_.assign(limit + 1, 0.0f);
+  sequence_.assign(limit + 1, config_.bos);
+  old_ancestry_.assign(k * width, 0);
+  for (size_t row = 0; row < rows; ++row) {
+    if (row % k == 0) running_[row] = 0.0f;  // the other beams of an image start as copies
+    buffers_.tokens[row] = config_.bos;
+    buffers_.parents[row] = static_cast<int64_t>(row);
+  }
+  std::memset(buffers_.ancestry, 0, rows * width);
+}
+
+bool BeamSearch::Step(const float* logits, std::ptrdiff_t row_stride) {
+  const int limit = config_.max_new_tokens;
+  if (images_done_ == config_.batch || position_ == limit) return true;
+  for (int image = 0; image < config_.batch; ++image) {
+    if (!done_[image]) Advance(image, logits + image * config_.beams * row_stride, row_stride);
+    ExtendAncestry(image);
+  }
+  ++position_;
+  return images_done_ == config_.batch || position_ == limit;
+}
+
+void BeamSearch::Advance(int image, const float* logits, std::ptrdiff_t row_stride) {
+  const int k = config_.beams;
+  const int first = image * k;
+  const bool last = position_ + 1 == config_.max_new_tokens;
+  const int count =
+      k == 1 ? GreedyCandidate(image, logits) : TopCandidates(image, logits, row_stride);
+
+  bool ends[2 * kMaxBeams];
+  float alive[2 * kMaxBeams];
+  int order[2 * kMaxBeams];
+  for (int i = 0; i < count; ++i) {
+    ends[i] = last || top_[i].token == config_.eos;
+    alive[i] = ends[i] ? top_[i].score + kNothing : top_[i].score;
+    int at = i;  // stable insertion sort, best first
+    for (; at > 0 && alive[i] > alive[order[at - 1]]; --at) order[at] = order[at - 1];
+    order[at] = i;
+  }
+  const size_t step = static_cast<size_t>(position_) * config_.batch * k;
+  for (int i = 0; i < k; ++i) {
+    const Candidate& next = top_[order[i]];
+    const int row = first + i;
+    running_[row] = alive[order[i]];
+    buffers_.tokens[row] = step_tokens_[step + row] = next.token;
+    buffers_.parents[row] = step_parents_[step + row] = first + next.row;
+    step_logprobs_[step + row] = next.logprob;
+  }
+
+  if (!UpdateFinished(image, top_, ends, count)) return;
+  done_[image] = 1;
+  ++images_done_;
+  for (int row = first; row < first + k; ++row) {
+    buffers_.tokens[row] = config_.pad;
+    buffers_.parents[row] = row;
+  }
+}
+
+int BeamSearch::TopCandidates(int image, const float* logits, std::ptrdiff_t row_stride) {
+  const int k = config_.beams;
+  const int vocab = config_.vocab;
+  const int padded = static_cast<int>(scratch_.size());
+  const int wanted = 2 * k;
+  float* x = scratch_.data();
+  int count = 0;
+  for (int beam = 0; beam < k; ++beam) {
+    const float max = CleanRow(logits + beam * row_stride, x, vocab, padded);
+    if (max > kNegInf) {
+      Subtract(x, max, static_cast<float>(std::log(ExpSum(x, max, padded))), padded);
+    }
+    Process(x, image * k + beam);
+
+    // Rows come in flat order and an equal score never moves up, so ties keep the lower index.
+    const float add = running_[image * k + beam];
+    int i = 0;
+    while (i < vocab) {
+      int stop = std::min(i + kBlock, vocab);
+      if (count == wanted) {
+        i = NextBlockAbove(x, add, top_[count - 1].score, i, padded);
+        stop = std::min(i + kBlock, vocab);
+      }
+      for (; i < stop; ++i) {
+        const float score = x[i] + add;
+        if (count == wanted && !(score > top_[count - 1].score)) continue;
+        int at = count == wanted ? count - 1 : count++;
+        for (; at > 0 && score > top_[at - 1].score; --at) top_[at] = top_[at - 1];
+        top_[at] = Candidate{score, x[i], beam, i};
+      }
+    }
+  }
+  return count;
+}
+
+// One beam is greedy search: the token is chosen on processed logits, as in transformers; its
+// reported log-probability is processed like that of any other beam.
+int BeamSearch::GreedyCandidate(int image, const float* logits) {
+  const int padded = static_cast<int>(scratch_.size());
+  float* x = scratch_.data();
+  const float max = CleanRow(logits, x, config_.vocab, padded);
+  const float log_sum = max > kNegInf ? static_cast<float>(std::log(ExpSum(x, max, padded))) : 0.0f;
+  Process(x, image);
+  const int token = static_cast<int>(std::max_element(x, x + config_.vocab) - x);
+
+  const float raw = std::isnan(logits[token]) ? kNegInf : std::min(logits[token], FLT_MAX);
+  x[token] = max > kNegInf ? (raw - max) - log_sum : kNegInf;
+  Process(x, image);
+  const float logprob = x[token];
+  top_[0] = Candidate{logprob + running_[image], logprob, 0, token};
+  return 1;
+}
+
+// Merges this step's ended candidates with the image's pool of K; true when the image is done.
+bool BeamSearch::UpdateFinished(int image, const Candidate* top, const bool* ends, int count) {
+  const int k = config_.beams;
+  const float norm = static_cast<float>(std::pow(position_ + 1, config_.length_penalty));
+  Finished merged[3 * kMaxBeams];
+  int size = 0;
+  for (int i = 0; i < k + count; ++i) {
+    Finished entry;
+    if (i < k) {
+      entry = pool_[image * k + i];
+    } else {
+      const Candidate& c = top[i - k];
+      const bool accepted = ends[i - k] && i - k < k;  // EOS counts at rank < K only
+      const float score = c.score / norm;
+      entry = Finished{accepted ? score : score + kNothing,
+                       c.logprob,
+                       image * k + c.row,
+                       c.token,
+                       position_,
+                       accepted};
+    }
+    int at = size++;
+    for (; at > 0 && entry.score > merged[at - 1].score; --at) merged[at] = merged[at - 1];
+    merged[at] = entry;
+  }
+  std::copy(merged, merged + k, pool_.begin() + image * k);
+
+  if (position_ + 1 == config_.max_new_tokens) return true;
+  if (k == 1) return ends[0];
+  const auto begin = pool_.begin() + image * k;
+  const bool full = std::all_of(begin, begin + k, [](const Finished& f) { return f.real; });
+  if (full && config_.early_stopping == EarlyStopping::kTrue) return true;
+  return !CanImprove(image);
+}
+
+// Whether the best running beam could still beat the worst finished one.
+bool BeamSearch::CanImprove(int image) const {
+  const int k = config_.beams;
+  const bool exact =
+      config_.early_stopping == EarlyStopping::kNever && config_.length_penalty > 0.0;
+  const int length = exact ? config_.max_new_tokens : position_ + 1;
+  const float best =
+      running_[image * k] / static_cast<float>(std::pow(length, config_.length_penalty));
+  const float worst = pool_[image * k + k - 1].score;
+  for (int i = 0; i < k; ++i) {
+    if (best > (pool_[image * k + i].real ? worst : kNothing)) return true;
+  }
+  return false;
+}
+
+void BeamSearch::ExtendAncestry(int image) {
+  const int k = config_.beams;
+  const size_t width = static_cast<size_t>(k) * config_.positions;
+  const size_t used = static_cast<size_t>(k) * position_;
+  const int first = image * k;
+  uint8_t* rows = buffers_.ancestry + first * width;
+  bool moved = false;
+  for (int i = 0; i < k; ++i) moved |= buffers_.parents[first + i] != first + i;
+  if (moved) {
+    for (int i = 0; i < k; ++i) std::memcpy(&old_ancestry_[i * width], rows + i * width, used);
+  }
+  for (int i = 0; i < k; ++i) {
+    const size_t parent = static_cast<size_t>(buffers_.parents[first + i] - first);
+    if (moved) std::memcpy(rows + i * width, &old_ancestry_[parent * width], used);
+    rows[i * width + used + parent] = 1;
+  }
+}
+
+// Applies the processors to one row of log-probabilities (of logits when greedy), in place.
+void BeamSearch::Process(float* values, int row) {
+  const int64_t vocab = config_.vocab;
+  if (uses_history_) {
+    WalkBack(row);
+    const int length = position_ + 1;
+    if (config_.repetition_penalty != 1.0f) {
+      // Read all before writing any: a token that occurs twice is penalised once.
+      for (int i = 0; i < length; ++i) {
+        const int64_t token = sequence_[i];
+        if (token < vocab) penalised_[i] = Penalised(values[token], config_.repetition_penalty);
+      }
+      for (int i = 0; i < length; ++i) {
+        if (sequence_[i] < vocab) values[sequence_[i]] = penalised_[i];
+      }
+    }
+    const int n = config_.no_repeat_ngram_size;
+    if (n > 0 && length >= n) {
+      const int64_t* prefix = sequence_.data() + length - n + 1;
+      for (int i = 0; i + n <= length; ++i) {
+        const int64_t* window = sequence_.data() + i;
+        const int64_t banned = window[n - 1];
+        if (banned < vocab && std::equal(window, window + n - 1, prefix)) values[banned] = kNegInf;
+      }
+    }
+  }
+  if (position_ < config_.min_new_tokens) values[config_.eos] = kNegInf;
+  for (const int64_t token : config_.suppress_tokens) {
+    if (token < vocab) values[token] = kNegInf;
+  }
+}
+
+// Writes BOS and the tokens of `row` so far to sequence_.
+void BeamSearch::WalkBack(int row) {
+  const size_t rows = static_cast<size_t>(config_.batch) * config_.beams;
+  for (int step = position_ - 1; step >= 0; --step) {
+    sequence_[step + 1] = step_tokens_[step * rows + row];
+    row = step_parents_[step * rows + row];
+  }
+}
+
+int BeamSearch::Hypothesis(int image, int rank, int64_t* tokens, float* logprobs,
+                           float* score) const {
+  const int k = config_.beams;
+  const auto begin = pool_.begin() + image * k;
+  if (done_[image]) return WriteHypothesis(begin[rank], tokens, logprobs, score);
+  // Stopped by the caller: finished hypotheses first, then what still runs.
+  for (int i = 0; i < k; ++i) {
+    if (begin[i].real && rank-- == 0) return WriteHypothesis(begin[i], tokens, logprobs, score);
+  }
+  const int row = image * k + rank;
+  if (position_ == 0 || !(running_[row] > kNothing / 2)) {
+    return WriteHypothesis(Finished{kNothing, 0.0f, 0, 0, 0, false}, tokens, logprobs, score);
+  }
+  const size_t at = static_cast<size_t>(position_ - 1) * config_.batch * k + row;
+  const float norm = static_cast<float>(std::pow(position_, config_.length_penalty));
+  return WriteHypothesis(Finished{running_[row] / norm, step_logprobs_[at], step_parents_[at],
+                                  step_tokens_[at], position_ - 1, true},
+                         tokens, logprobs, score);
+}
+
+int BeamSearch::WriteHypothesis(const Finished& last, int64_t* tokens, float* logprobs,
+                                float* score) const {
+  if (!last.real) {
+    *score = kNothing;
+    return 0;
+  }
+  const size_t rows = static_cast<size_t>(config_.batch) * config_.beams;
+  *score = last.score;
+  tokens[last.step] = last.token;
+  logprobs[last.step] = last.logprob;
+  int row = last.row;
+  for (int step = last.step - 1; step >= 0; --step) {
+    const size_t at = step * rows + row;
+    tokens[step] = step_tokens_[at];
+    logprobs[step] = step_logprobs_[at];
+    row = step_parents_[at];
+  }
+  return last.step + 1;
+}
+
+}  // namespace edgecap

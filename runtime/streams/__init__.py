@@ -1,0 +1,29 @@
+"""Live streams: a source of frames, a gate, a captioner and sinks, joined by a pipeline."""
+
+from edgecap.runtime.streams.event import Dropped, Event, Latency, StreamReport
+from edgecap.runtime.streams.frames import Frame
+from edgecap.runtime.streams.gate import AlwaysGate, Decision, Gate, ThumbnailGate
+from edgecap.runtime.streams.options import SourceOptions, StreamOptions
+from edgecap.runtime.streams.pipeline import Pipeline
+from edgecap.runtime.streams.sinks import JsonLines, Sink, SinkGone
+from edgecap.runtime.streams.sources import Source, open_source
+
+__all__ = [
+    "AlwaysGate",
+    "Decision",
+    "Dropped",
+    "Event",
+    "Frame",
+    "Gate",
+    "JsonLines",
+    "Latency",
+    "Pipeline",
+    "Sink",
+    "SinkGone",
+    "Source",
+    "SourceOptions",
+    "StreamOptions",
+    "StreamReport",
+    "ThumbnailGate",
+    "open_source",
+]

@@ -1,0 +1,122 @@
+"""Gates decide which frames are worth a caption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecap.runtime.streams.frames import Frame
+from edgecap.runtime.streams.options import StreamOptions
+
+CELLS = 32  # the thumbnail is CELLS x CELLS
+LEVELS = 10  # grey levels (of 255) by which a cell must differ: above sensor and codec noise
+SAMPLES = 4  # pixels a side that are averaged into a cell, at most twice as many
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a frame is captioned, and why or why not.
+
+    Reasons to pass: first, changed, refresh, interval, always. To skip: early, unchanged.
+    """
+
+    passed: bool
+    reason: str
+
+
+class Gate(Protocol):
+    """Looks at every frame that reaches the captioner's side.
+
+    A frame that passes is captioned: the gate may keep what it needs of it to compare the next
+    ones with. One gate serves one stream and is called from one thread.
+    """
+
+    def decide(self, frame: Frame) -> Decision:
+        """Pass the frame on or skip it."""
+
+
+class AlwaysGate:
+    """Passes every frame, ``min_interval`` seconds apart or more."""
+
+    def __init__(self, min_interval: float = 0.0) -> None:
+        self._min_interval = min_interval
+        self._last: float | None = None
+
+    def decide(self, frame: Frame) -> Decision:
+        """Pass the frame unless it comes too early."""
+        first = self._last is None
+        if self._last is not None and frame.seconds - self._last < self._min_interval:
+            return Decision(False, "early")
+        self._last = frame.seconds
+        if first:
+            return Decision(True, "first")
+        return Decision(True, "interval" if self._min_interval else "always")
+
+
+class ThumbnailGate:
+    """Passes frames that differ from the last captioned one.
+
+    Both are shrunk to 32 x 32 cells; a frame has changed where more than ``threshold`` of the
+    cells differ by over 10 of 255 levels in any channel. Counting cells finds a small thing that
+    moves, which a mean difference over the picture would miss. An unchanged scene passes again
+    after ``max_age`` seconds; nothing but the first frame passes earlier than ``min_interval``.
+    """
+
+    def __init__(
+        self, threshold: float = 0.05, min_interval: float = 0.0, max_age: float = 60.0
+    ) -> None:
+        self._threshold = threshold
+        self._min_interval = min_interval
+        self._max_age = max_age
+        self._last = 0.0
+        self._captioned: npt.NDArray[np.int16] | None = None
+
+    def decide(self, frame: Frame) -> Decision:
+        """Compare the frame with the last one that passed."""
+        if self._captioned is None:
+            return self._pass(frame, thumbnail(frame.image), "first")
+        elapsed = frame.seconds - self._last
+        if elapsed < self._min_interval:
+            return Decision(False, "early")
+        small = thumbnail(frame.image)
+        if changed_share(small, self._captioned) > self._threshold:
+            return self._pass(frame, small, "changed")
+        if elapsed >= self._max_age:
+            return self._pass(frame, small, "refresh")
+        return Decision(False, "unchanged")
+
+    def _pass(self, frame: Frame, small: npt.NDArray[np.int16], reason: str) -> Decision:
+        self._last, self._captioned = frame.seconds, small
+        return Decision(True, reason)
+
+
+def make_gate(options: StreamOptions, stills: bool) -> Gate:
+    """The gate that ``options`` name.
+
+    ``stills`` says that the source gives separate pictures: they have no times that
+    ``min_interval`` could measure, and all pass unless a thumbnail gate is asked for.
+    """
+    min_interval = 0.0 if stills else options.min_interval
+    if options.gate == "none" or (options.gate == "auto" and stills):
+        return AlwaysGate(min_interval)
+    return ThumbnailGate(options.threshold, min_interval, options.max_age)
+
+
+def thumbnail(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int16]:
+    """Shrink uint8 [H, W, 3] to int16 [32, 32, 3], ready to be subtracted."""
+    import cv2
+
+    # Striding first leaves enough pixels to average noise away and saves most of the reading.
+    rows, columns = (max(1, side // (CELLS * SAMPLES)) for side in image.shape[:2])
+    small = cv2.resize(
+        np.ascontiguousarray(image[::rows, ::columns]), (CELLS, CELLS), interpolation=cv2.INTER_AREA
+    )
+    return np.asarray(small, np.int16)
+
+
+def changed_share(one: npt.NDArray[np.int16], other: npt.NDArray[np.int16]) -> float:
+    """Share (0 to 1) of the cells of two thumbnails that differ in any channel."""
+    return float((np.abs(one - other).max(axis=2) > LEVELS).mean())

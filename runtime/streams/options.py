@@ -1,0 +1,70 @@
+"""Options of sources and streams: frozen, validated once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgecap.runtime.errors import OptionsError
+
+GATES = ("auto", "none", "thumbnail")
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a source is opened and kept open. Times are in seconds."""
+
+    loop: bool = False  # start a file, picture or folder again at its end
+    realtime: bool = True  # play a video file at its own speed; False: every frame, none dropped
+    open_timeout: float = 10.0  # network sources: time to the first answer
+    read_timeout: float = 5.0  # network sources: silence after which a camera counts as lost
+    reconnects: int = 10  # attempts in a row to get a lost camera back; 0 gives up at once
+
+    def __post_init__(self) -> None:
+        _real("open_timeout", self.open_timeout, 0.1, 3600.0)
+        _real("read_timeout", self.read_timeout, 0.1, 3600.0)
+        _whole("reconnects", self.reconnects, 0, 1_000_000_000)
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What is captioned and when a stream ends. Times are in seconds."""
+
+    gate: str = "auto"  # auto: thumbnail for video and cameras, none for separate pictures
+    threshold: float = 0.05  # share of the thumbnail's cells that must differ, 0 to 1
+    min_interval: float = 0.0  # least time between two captions
+    max_age: float = 60.0  # an unchanged scene is captioned again after this long
+    max_captions: int | None = None  # end after so many captions
+    duration: float | None = None  # end after so long
+    queue: int = 64  # events that wait for one slow sink before the oldest is given up
+    flush_timeout: float = 5.0  # time that sinks get at the end to take what waits
+
+    def __post_init__(self) -> None:
+        if self.gate not in GATES:
+            raise OptionsError(f"gate is {self.gate!r}; give one of {', '.join(GATES)}")
+        _real("threshold", self.threshold, 0.0, 1.0)
+        _real("min_interval", self.min_interval, 0.0, math.inf)
+        _real("max_age", self.max_age, 0.0, math.inf)
+        if self.max_age < self.min_interval:
+            raise OptionsError(
+                f"max_age is {self.max_age:g} s and min_interval {self.min_interval:g} s; "
+                "give a max_age of at least min_interval"
+            )
+        if self.max_captions is not None:
+            _whole("max_captions", self.max_captions, 1, 2**63)
+        if self.duration is not None:
+            _real("duration", self.duration, 0.0, math.inf)
+        _whole("queue", self.queue, 1, 1_000_000)
+        _real("flush_timeout", self.flush_timeout, 0.0, 3600.0)
+
+
+def _whole(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise OptionsError(f"{name} is {value!r}; give a whole number from {low} to {high}")
+
+
+def _real(name: str, value: object, low: float, high: float) -> None:
+    # A NaN fails both comparisons and is refused with the rest.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        accepted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise OptionsError(f"{name} is {value!r}; give a number {accepted}")

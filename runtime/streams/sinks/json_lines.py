@@ -1,0 +1,35 @@
+"""One line of strict JSON a caption."""
+
+from __future__ import annotations
+
+import json
+from typing import BinaryIO
+
+from edgecap.runtime.streams.event import Event
+from edgecap.runtime.streams.sinks.base import SinkGone
+
+
+class JsonLines:
+    """Writes each event as one UTF-8 line of strict JSON, whole, and flushed at once.
+
+    ``stream`` is binary and stays open. Give an unbuffered one (``sys.stdout.buffer.raw``) where
+    the reader may stall: a lock of Python's buffer held by a stalled write would hang the exit.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str = "json") -> None:
+        self.name = name
+        self._stream = stream
+
+    def write(self, event: Event) -> None:
+        """Write the line; SinkGone when the reader has left."""
+        text = json.dumps(event.to_dict(), ensure_ascii=False, allow_nan=False)
+        line = memoryview(f"{text}\n".encode("utf-8", "replace"))
+        try:
+            while line:  # an unbuffered stream may take a part of it
+                line = line[self._stream.write(line) or 0 :]
+            self._stream.flush()
+        except BrokenPipeError as error:
+            raise SinkGone from error
+
+    def close(self) -> None:
+        """Nothing to free: the stream belongs to who opened it."""

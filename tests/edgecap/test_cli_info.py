@@ -1,0 +1,56 @@
+"""``edgecap info``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edgecap.cli.info import command
+from edgecap.cli.main import run
+from edgecap.runtime.bundle import read_bundle
+from edgecap.runtime.manifest import to_dict
+
+
+def test_summary(tiny_bundle: Path) -> None:
+    result = CliRunner().invoke(command, [str(tiny_bundle)])
+    assert result.exit_code == 0
+    for text in (
+        str(tiny_bundle),
+        "tiny 1",
+        "image-transformer",
+        "Apache-2.0",
+        "32 x 32 RGB, squash",
+        "22 tokens",
+        "image uint8[B, 32, 32, 3]",
+        "token int64[R], position int64[], ancestry bool[R, KT]",
+        "cache.key float32[B, KT, 16]",
+        "flickr8k val, int8: CIDEr 0.5",
+        "not sure under 0.5",
+    ):
+        assert text in result.output
+
+
+def test_json_is_the_manifest(tiny_bundle: Path) -> None:
+    result = CliRunner().invoke(command, ["--json", str(tiny_bundle)])
+    facts = json.loads(result.output)
+    assert facts.pop("path") == str(tiny_bundle)
+    assert facts.pop("bytes") == tiny_bundle.stat().st_size
+    assert facts == json.loads(json.dumps(to_dict(read_bundle(tiny_bundle).manifest)))
+
+
+@pytest.mark.parametrize("kept", [0.5, 1.0])
+def test_bundles_that_cannot_be_read(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: float
+) -> None:
+    data = bytearray(tiny_bundle.read_bytes())
+    data[len(data) // 3] ^= 1
+    (tmp_path / "bad.edgecap").write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(SystemExit) as caught:
+        run(["info", str(tmp_path / "bad.edgecap")])
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("edgecap: error: ")
+    assert err.count("\n") == 1

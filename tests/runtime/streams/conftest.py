@@ -1,0 +1,87 @@
+"""Sources and captioners whose order of events is set by the tests, never by the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgecap.runtime.caption import Caption, Timings
+from edgecap.runtime.streams.sources.base import Picture, Source
+
+
+class Script(Source):
+    """Gives the pictures of an iterator, whose code says when each one comes."""
+
+    def __init__(self, pictures: Iterable[Picture], *, live: bool, stills: bool = False) -> None:
+        super().__init__("script", live=live, stills=stills)
+        self._pictures: Iterator[Picture] = iter(pictures)
+        self.released = 0
+
+    def _next(self) -> Picture | None:
+        return next(self._pictures, None)
+
+    def _release(self) -> None:
+        self.released += 1
+
+
+def describe(image: np.ndarray, *, channels: str, beams: int = 4) -> Caption:
+    """A captioner that tells the picture's mean level, to be checked by."""
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    text = f"level {image.mean():.0f} {channels} beams {beams}"
+    timings = Timings(load=1.0, preprocess=2.0, encode=3.0, decode=4.0, total=10.0)
+    return Caption(text, (5, 6, 2), -0.5, 0.75, True, timings)
+
+
+def flat(level: int, pts: float | None = None) -> Picture:
+    """A small picture of one level."""
+    return Picture(np.full((32, 32, 3), level, np.uint8), pts)
+
+
+@pytest.fixture
+def script() -> type[Script]:
+    return Script
+
+
+@pytest.fixture
+def captioner() -> Callable[..., Caption]:
+    return describe
+
+
+@pytest.fixture
+def picture() -> Callable[..., Picture]:
+    return flat
+
+
+@pytest.fixture
+def make_video(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a video whose frame i has the level 8 * i."""
+
+    def make(name: str = "count.avi", frames: int = 20, fps: float = 25.0) -> Path:
+        path = tmp_path / name
+        code = "mp4v" if name.endswith(".mp4") else "MJPG"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), fps, (64, 48))
+        assert writer.isOpened()
+        for index in range(frames):
+            writer.write(np.full((48, 64, 3), 8 * index, np.uint8))
+        writer.release()
+        return path
+
+    return make
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path) -> Path:
+    """Three pictures written out of their names' order, and files that are none."""
+    folder = tmp_path / "pictures of mine"
+    folder.mkdir()
+    for name, level in (("c.png", 200), ("a.jpg", 20), ("b.PNG", 100)):
+        encoded = cv2.imencode(Path(name).suffix.lower(), flat(level).image)[1]
+        (folder / name).write_bytes(encoded.tobytes())
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_bytes(b"no picture")
+    return folder

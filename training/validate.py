@@ -1,0 +1,71 @@
+"""Validation: caption held-out pictures with the runtime's beam search and score them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecap.runtime.decoding.loop import generate
+from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
+from edgecap.runtime.text import Tokenizer
+from edgecap.training.data import CaptionedImage
+from edgecap.training.features import TrunkCache
+from edgecap.training.metrics import evaluate
+from edgecap.training.models.image_transformer import ImageTransformer
+from edgecap.training.torch_engine import TorchEngine
+from edgecap.training.vocabulary import BOS, EOS, PAD, UNK
+
+SPECIAL = SpecialTokens(bos=BOS, eos=EOS, pad=PAD)
+SUPPRESSED = (PAD, BOS, UNK)
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out pictures, their cached features and the search they are captioned with.
+
+    ``groups`` names consecutive runs of ``images`` and their lengths; the first one chooses the
+    checkpoint, the others are reported with their name before the metric's.
+    """
+
+    images: Sequence[CaptionedImage]
+    cache: TrunkCache
+    tokenizer: Tokenizer
+    groups: tuple[tuple[str, int], ...]
+    beams: int = 3
+
+    def captions(self, model: ImageTransformer) -> list[str]:
+        engine = TorchEngine(model)
+        options = DecodingOptions(
+            beams=self.beams, max_new_tokens=engine.max_positions, suppress_tokens=SUPPRESSED
+        )
+        texts: list[str] = []
+        for start in range(0, len(self.images), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(self.images)))
+            trunk, colour = self.cache.batch(rows, np.zeros_like(rows))
+            encoded = engine.encode_trunk(trunk.float(), colour.float())
+            for best in generate(engine, encoded, options, SPECIAL).hypotheses:
+                texts.append(self.tokenizer.decode(list(best[0].tokens)))
+        return texts
+
+    def score(self, model: ImageTransformer) -> dict[str, float]:
+        """Corpus scores of every group, and the mean caption length in words."""
+        texts = self.captions(model)
+        scores: dict[str, float] = {}
+        start = 0
+        for number, (name, count) in enumerate(self.groups):
+            part = slice(start, start + count)
+            start += count
+            corpus = evaluate(
+                {
+                    image.id: text
+                    for image, text in zip(self.images[part], texts[part], strict=True)
+                },
+                {image.id: list(image.captions) for image in self.images[part]},
+            ).corpus
+            prefix = "" if number == 0 else f"{name}/"
+            scores |= {prefix + metric: value for metric, value in corpus.items()}
+        scores["words"] = float(np.mean([len(text.split()) for text in texts]))
+        return scores
