@@ -85,7 +85,8 @@ def export_bundles(
         ),
     )
     quantised = quantize_encoder(encoder, calibration, options.quantize)
-    write_bundle(int8_out, small, _files(quantised, store_weights_int8(decoder), tokenizer))
+    files = _files(store_weights_int8(quantised), store_weights_int8(decoder), tokenizer)
+    write_bundle(int8_out, small, files)
     return read_bundle(float_out), read_bundle(int8_out)
 
 

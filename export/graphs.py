@@ -22,7 +22,7 @@ class Typicality:
     basis: torch.Tensor
 
     @staticmethod
-    def fit(pooled: torch.Tensor, directions: int = 128) -> Typicality:
+    def fit(pooled: torch.Tensor, directions: int = 64) -> Typicality:
         """Fit on pooled features, float32 [N, F]."""
         mean = pooled.mean(0)
         _, singular, basis = torch.linalg.svd(pooled - mean, full_matrices=False)

@@ -35,7 +35,19 @@ def export_graphs(
     decoder_proto = _export(
         decoder, arguments, decoder.input_names(), decoder.output_names(), shapes
     )
+    _name_free_sides(decoder_proto)
     return encoder_proto, decoder_proto
+
+
+def _name_free_sides(decoder: onnx.ModelProto) -> None:
+    """Call the free sides what the contract calls them: R rows, B pictures, S = K * T slots."""
+    for value in (*decoder.graph.input, *decoder.graph.output):
+        if value.name == "position":
+            continue
+        kind = value.name.partition(".")[0]
+        names = {"memory": ("B",), "cache": ("B", "S"), "ancestry": ("R", "S")}.get(kind, ("R",))
+        for side, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
+            side.dim_param = name
 
 
 def _decoder_arguments(

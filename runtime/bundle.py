@@ -66,7 +66,7 @@ def write_bundle(
 ) -> Manifest:
     """Write a bundle in one move: a reader sees the old file or the whole new one.
 
-    The same contents give the same bytes, whatever the day. ``manifest.files`` is filled in here;
+    The same contents give the same bytes, whatever the day (with one version of zlib). ``manifest.files`` is filled in here;
     the completed manifest is returned.
     """
     path = Path(path)
@@ -83,12 +83,12 @@ def write_bundle(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as stream:
-            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+            with zipfile.ZipFile(stream, "w") as archive:
                 for name, data in contents.items():
                     entry = zipfile.ZipInfo(name, _FIXED_DATE)
                     entry.create_system = 3
                     entry.external_attr = (stat.S_IFREG | 0o644) << 16
-                    archive.writestr(entry, data)
+                    archive.writestr(entry, data, zipfile.ZIP_DEFLATED, 9)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

@@ -76,13 +76,35 @@ class Captioner:
 
     @overload
     def __call__(
-        self, image: list[Any] | tuple[Any, ...], *, channels: str | None = None, **options: Any
-    ) -> list[Caption]: ...
+        self,
+        image: ImageLike,
+        *,
+        channels: str | None = ...,
+        beams: int | None = ...,
+        max_new_tokens: int | None = ...,
+        min_new_tokens: int | None = ...,
+        length_penalty: float | None = ...,
+        early_stopping: EarlyStopping | None = ...,
+        no_repeat_ngram_size: int | None = ...,
+        repetition_penalty: float | None = ...,
+        num_return_sequences: int | None = ...,
+    ) -> Caption: ...
 
     @overload
     def __call__(
-        self, image: ImageLike, *, channels: str | None = None, **options: Any
-    ) -> Caption: ...
+        self,
+        image: list[Any] | tuple[Any, ...],
+        *,
+        channels: str | None = ...,
+        beams: int | None = ...,
+        max_new_tokens: int | None = ...,
+        min_new_tokens: int | None = ...,
+        length_penalty: float | None = ...,
+        early_stopping: EarlyStopping | None = ...,
+        no_repeat_ngram_size: int | None = ...,
+        repetition_penalty: float | None = ...,
+        num_return_sequences: int | None = ...,
+    ) -> list[Caption]: ...
 
     def __call__(
         self,

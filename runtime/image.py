@@ -9,10 +9,12 @@ import contextlib
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +27,7 @@ RGB: TypeAlias = npt.NDArray[np.uint8]
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | npt.NDArray[Any] | PillowImage"
 
 MAX_PIXELS = 100_000_000
+MAX_FILE_BYTES = 1 << 30
 CHANNELS = ("RGB", "BGR", "RGBA", "BGRA")
 FORMATS = "JPEG, PNG, WebP, BMP, GIF and TIFF"
 
@@ -63,22 +66,27 @@ def load_image(source: ImageLike, channels: str | None = None, *, enough: int | 
 def resize_image(rgb: RGB, size: int) -> RGB:
     """Squash uint8 [H, W, 3] to [size, size, 3]: areas averaged along a side that shrinks,
     bilinear along a side that grows."""
-    import cv2
-
     height, width = rgb.shape[:2]
     if height > size or width > size:
         smaller = (min(width, size), min(height, size))
-        rgb = cv2.resize(rgb, smaller, interpolation=cv2.INTER_AREA)
+        rgb = np.asarray(cv2.resize(rgb, smaller, interpolation=cv2.INTER_AREA), np.uint8)
     if rgb.shape[:2] != (size, size):
-        rgb = cv2.resize(rgb, (size, size), interpolation=cv2.INTER_LINEAR)
+        rgb = np.asarray(cv2.resize(rgb, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
     return rgb
 
 
 def _read(path: Path) -> bytes:
     try:
+        info = path.stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise ImageError(f"{path} is a folder; give the path of a picture file")
+        if not stat.S_ISREG(info.st_mode) and not stat.S_ISFIFO(info.st_mode):
+            raise ImageError(f"{path} is a device; give the path of a picture file")
+        if info.st_size > MAX_FILE_BYTES:
+            raise ImageError(f"{path} has {info.st_size} bytes; at most {MAX_FILE_BYTES} are read")
         return path.read_bytes()
-    except IsADirectoryError:
-        raise ImageError(f"{path} is a folder; give the path of a picture file") from None
+    except ImageError:
+        raise
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist; give the path of a picture file") from None
     except (OSError, ValueError) as error:
@@ -87,8 +95,6 @@ def _read(path: Path) -> bytes:
 
 
 def _decode(data: bytes, name: str, enough: int | None) -> RGB:
-    import cv2
-
     if not data:
         raise ImageError(f"{name} is empty; give a picture file ({FORMATS} are read)")
     width, height = _header_size(data, name)
@@ -116,8 +122,6 @@ def _decode(data: bytes, name: str, enough: int | None) -> RGB:
 
 
 def _imdecode(buffer: npt.NDArray[np.uint8], flags: int) -> npt.NDArray[Any] | None:
-    import cv2
-
     try:
         return cv2.imdecode(buffer, flags)
     except cv2.error:
@@ -173,8 +177,6 @@ def _turned_like(pixels: npt.NDArray[Any], upright: RGB) -> npt.NDArray[Any]:
 @contextlib.contextmanager
 def _quiet_opencv() -> Iterator[None]:
     """A bad picture raises one line; OpenCV's own lines on stderr are kept out."""
-    import cv2
-
     logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has the functions at its top
     level = logging.getLogLevel()
     logging.setLogLevel(0)  # silent
@@ -185,8 +187,6 @@ def _quiet_opencv() -> Iterator[None]:
 
 
 def _from_array(array: npt.NDArray[Any], channels: str | None) -> RGB:
-    import cv2
-
     shape = "x".join(str(side) for side in array.shape)
     if array.ndim == 2:
         array = array[..., None]
@@ -202,11 +202,11 @@ def _from_array(array: npt.NDArray[Any], channels: str | None) -> RGB:
         raise ImageError(f"channels is {channels!r}, the array of shape {shape} has no alpha")
     pixels = _to_uint8(array)
     if count == 1:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
     if count == 4:
         pixels = _over_white(pixels)
     if channels is not None and channels.startswith("BGR"):
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
     return np.ascontiguousarray(pixels)
 
 

@@ -14,6 +14,8 @@ from torch import nn
 
 from edgecap.training.models.image_transformer import ImageTransformer, ImageTransformerOptions
 
+SHARD_BYTES = 14_000_000
+
 
 @dataclass
 class TrainState:
@@ -25,21 +27,41 @@ class TrainState:
 
 
 def save_model(
-    folder: Path, model: ImageTransformer, tokenizer_json: str, meta: dict[str, Any]
+    folder: Path,
+    model: ImageTransformer,
+    tokenizer_json: str,
+    meta: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write ``model.safetensors``, ``model.json`` and ``tokenizer.json``; replaced as a whole."""
+    """Write ``model-N.safetensors``, ``model.json`` and ``tokenizer.json``; replaced as a whole.
+
+    dtype : how the weights are stored; float16 halves a checkpoint that is kept for good
+    """
     from safetensors.torch import save_file
 
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    save_file(
-        {k: v.contiguous() for k, v in model.state_dict().items()}, part / "model.safetensors"
-    )
+    for number, shard in enumerate(_shards(model.state_dict(), dtype)):
+        save_file(shard, part / f"model-{number}.safetensors")
     description = {"family": model.family, "options": asdict(model.options), "meta": meta}
     (part / "model.json").write_text(json.dumps(description, indent=1))
     (part / "tokenizer.json").write_text(tokenizer_json)
     _replace(part, folder)
+
+
+def _shards(state: dict[str, torch.Tensor], dtype: torch.dtype) -> list[dict[str, torch.Tensor]]:
+    """Parts of at most SHARD_BYTES, so that no file is too large for a git host."""
+    shards: list[dict[str, torch.Tensor]] = [{}]
+    size = 0
+    for name, value in state.items():
+        value = (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        if size and size + value.nbytes > SHARD_BYTES:
+            shards.append({})
+            size = 0
+        shards[-1][name] = value
+        size += value.nbytes
+    return shards
 
 
 def load_model(folder: Path) -> tuple[ImageTransformer, str, dict[str, Any]]:
@@ -48,8 +70,15 @@ def load_model(folder: Path) -> tuple[ImageTransformer, str, dict[str, Any]]:
 
     description = json.loads((folder / "model.json").read_text())
     model = ImageTransformer(ImageTransformerOptions(**description["options"]))
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    state: dict[str, torch.Tensor] = {}
+    for shard in sorted(folder.glob("model-*.safetensors")):
+        state |= load_file(shard)
+    model.load_state_dict({name: _widen(value) for name, value in state.items()})
     return model.eval(), (folder / "tokenizer.json").read_text(), description["meta"]
+
+
+def _widen(value: torch.Tensor) -> torch.Tensor:
+    return value.float() if value.is_floating_point() else value
 
 
 def save_state(

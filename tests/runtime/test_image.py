@@ -314,6 +314,12 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
         load_image(b"")
     with pytest.raises(ImageError, match="cannot be read"):
         load_image("bad\0name")
+    with pytest.raises(ImageError, match="is a device"):
+        load_image("/dev/zero")
+    with (tmp_path / "sparse.png").open("wb") as stream:
+        stream.truncate(2 << 30)
+    with pytest.raises(ImageError, match="has 2147483648 bytes; at most 1073741824 are read"):
+        load_image(tmp_path / "sparse.png")
 
 
 RNG = np.random.default_rng(0)
