@@ -29,10 +29,12 @@ format: $(VENV)/.test
 	$(BIN)/clang-format -i runtime/native/*.cpp runtime/native/*.h
 
 bench: $(VENV)/.test
-	$(BIN)/python -m pytest benchmarks -o testpaths=benchmarks --benchmark-json=benchmarks/records/latest.json
+	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,iqr,max,rounds
+	$(BIN)/python benchmarks/caption_latency.py --out benchmarks/records/caption_latency.json
+	$(BIN)/python benchmarks/cold_start.py --out benchmarks/records/cold_start.json
 
 soak: $(VENV)/.test
-	$(BIN)/python benchmarks/soak_stream.py --minutes 60
+	$(BIN)/python benchmarks/soak_stream.py $(VIDEO) --minutes 60 --out benchmarks/records/soak_stream.json
 
 wheel: $(VENV)/.test
 	$(BIN)/pip wheel --no-deps -w dist .

@@ -9,11 +9,6 @@ all. Exit code 1: memory grew by more than the limit after the first minute.
 from __future__ import annotations
 
 import json
-import os
-import platform
-import shlex
-import sys
-import tempfile
 import threading
 import time
 from datetime import datetime, timezone
@@ -23,6 +18,7 @@ from typing import Any
 import click
 import numpy as np
 import psutil
+from record import command, machine, write_atomically
 
 import edgecap
 from edgecap.runtime.streams import Event, Pipeline, StreamOptions, open_source
@@ -123,7 +119,7 @@ def main(
         threads_in_use = threading.active_count()
     figures = growth(sampler.samples)
     record: dict[str, Any] = {
-        "command": command(),
+        "command": command("benchmarks/soak_stream.py"),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "video": Path(video).name,
@@ -157,41 +153,6 @@ def growth(samples: list[tuple[float, float]]) -> dict[str, float]:
         figures["growth_mb"] = round(figures["rss_most_mb"] - later[0][1], 3)
         figures["limit_mb"] = LIMIT_MB
     return figures
-
-
-def command() -> str:
-    """How this was started, with the folders of absolute paths left out."""
-    words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]]
-    return shlex.join(["python", "benchmarks/soak_stream.py", *words])
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside the target and move there: a reader sees the old record or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.chmod(handle.name, 0o644)
-    os.replace(handle.name, path)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,7 @@ def _decode(make: Any, logits: np.ndarray, options: DecodingOptions) -> Any:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("vocab", [3000, 50257])
-@pytest.mark.parametrize("beams", [1, 4, 8])
+@pytest.mark.parametrize(("beams", "vocab"), [(1, 3000), (4, 3000), (8, 3000), (4, 32000)])
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_step(benchmark: Any, name: str, beams: int, vocab: int, variant: str) -> None:
     benchmark.group = f"one step, K={beams} V={vocab} {variant}"
@@ -61,4 +60,4 @@ def test_step(benchmark: Any, name: str, beams: int, vocab: int, variant: str) -
     def step(run: Any, one: np.ndarray) -> None:
         run(one)
 
-    benchmark.pedantic(step, setup=prepare, rounds=15 * STEPS, warmup_rounds=STEPS)
+    benchmark.pedantic(step, setup=prepare, rounds=5 * STEPS, warmup_rounds=STEPS)

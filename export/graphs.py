@@ -37,6 +37,9 @@ class Typicality:
 class EncoderGraph(nn.Module):
     """image uint8 [B, S, S, 3] -> memory.key.i, memory.value.i, features, novelty."""
 
+    mean: torch.Tensor
+    basis: torch.Tensor
+
     def __init__(self, model: ImageTransformer, typicality: Typicality) -> None:
         super().__init__()
         self.model = fold_batch_norms(model)
@@ -47,7 +50,7 @@ class EncoderGraph(nn.Module):
         trunk, colours = self.model.trunk(image)
         tokens, pooled = self.model.grid(trunk)
         memory = self.model.remember(trunk, colours, tokens, pooled)
-        pairs = [part for layer in self.model.decoder for part in layer.memory(memory)]
+        pairs = [part for layer in self.model.layers() for part in layer.memory(memory)]
         novelty = Typicality(self.mean, self.basis).novelty(pooled)
         return (*pairs, nn.functional.normalize(pooled, dim=-1), novelty)
 

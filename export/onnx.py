@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def _decoder_arguments(
         *(part.contiguous() for part in memory),
         *(cache.clone() for _ in memory),
     )
-    shapes = (
+    shapes: tuple[Any, ...] = (
         {0: auto},
         {},
         {0: auto, 1: auto},
@@ -97,8 +98,9 @@ def _export(
             verbose=False,
         )
     assert program is not None
-    buffer = io.BytesIO()
-    program.save(buffer)
-    proto = onnx.load_from_string(buffer.getvalue())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        program.save(path)
+        proto = onnx.load(path)
     onnx.checker.check_model(proto, full_check=True)
     return proto

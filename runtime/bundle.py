@@ -66,8 +66,8 @@ def write_bundle(
 ) -> Manifest:
     """Write a bundle in one move: a reader sees the old file or the whole new one.
 
-    The same contents give the same bytes, whatever the day (with one version of zlib). ``manifest.files`` is filled in here;
-    the completed manifest is returned.
+    The same contents give the same bytes, whatever the day (with one version of zlib).
+    ``manifest.files`` is filled in here; the completed manifest is returned.
     """
     path = Path(path)
     for name in files:

@@ -35,10 +35,9 @@ def imports(path: Path) -> list[str]:
             assert node.level == 0, f"{path}: relative import"
             names.append(node.module or "")
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("edgecap."):
             # Modules imported by name later, such as the registries'.
-            if node.value.startswith("edgecap.") and " " not in node.value:
-                names.append(node.value)
+            names.append(str(node.value).partition(" ")[0])
     return names
 
 

@@ -30,7 +30,7 @@ def train(recipe: Recipe, folder: Path, cache: Path, threads: int) -> Path:
     )
     model.backbone.load_pretrained(recipe.backbone)
     # Convolutions of a CPU run channels last twice as fast in bfloat16.
-    model.backbone.to(memory_format=torch.channels_last)
+    model.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     held_images = [image for _, part in held for image in part]
     model.eval()
     validation_cache = build_cache(

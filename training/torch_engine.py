@@ -29,7 +29,7 @@ class TorchEngine:
             tokens, pooled = self.model.grid(trunk)
             memory = self.model.remember(trunk, colours, tokens, pooled)
             named = {}
-            for i, layer in enumerate(self.model.decoder):
+            for i, layer in enumerate(self.model.layers()):
                 keys, values = layer.memory(memory)
                 named[f"memory.key.{i}"] = keys.contiguous().numpy()
                 named[f"memory.value.{i}"] = values.contiguous().numpy()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -100,7 +100,8 @@ class Trainer:
             )
         self.state.epoch += 1
         trained = time.perf_counter() - start
-        scores = self.validation.score(self.average.module)
+        averaged = cast(ImageTransformer, self.average.module)
+        scores = self.validation.score(averaged)
         line = {
             "epoch": self.state.epoch,
             "step": self.state.step,
@@ -113,8 +114,8 @@ class Trainer:
         print(json.dumps(line), flush=True)
         if scores["CIDEr"] > self.state.best:
             self.state.best = scores["CIDEr"]
-            save_model(self.folder / "best", self.average.module, self.tokenizer_json, line)
-        save_model(self.folder / "last", self.average.module, self.tokenizer_json, line)
+            save_model(self.folder / "best", averaged, self.tokenizer_json, line)
+        save_model(self.folder / "last", averaged, self.tokenizer_json, line)
         save_state(self.folder / "state", self.model, self.average, self.optimizer, self.state)
 
     def _step(self, images: np.ndarray, views: np.ndarray, *, tuned: bool) -> float:
@@ -160,10 +161,10 @@ def caption_loss(
     return F.cross_entropy(model.logits(hidden).float(), targets[kept], label_smoothing=smoothing)
 
 
-def _moving_average(decay: float) -> Callable[[Any, Any, torch.Tensor], None]:
+def _moving_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
     """Exponential moving average whose decay grows with the steps: early ones count less."""
 
-    def update(average: Any, current: Any, steps: torch.Tensor) -> None:
+    def update(average: Any, current: Any, steps: torch.Tensor | int) -> None:
         n = int(steps)
         torch._foreach_lerp_(average, current, 1 - min(decay, (1 + n) / (10 + n)))
 

@@ -1,0 +1,1 @@
+"""Beam search: options, a numpy specification, a C++ implementation and the decoding loop."""

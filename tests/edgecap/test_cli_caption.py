@@ -164,9 +164,6 @@ def test_a_missing_extra_is_named(
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     arguments = ("caption", "--model", tmp_path / "no.edgecap", "photo.jpg")
-    quiet = process(*arguments)
-    assert quiet.returncode == 2
-    assert quiet.stderr.startswith("edgecap: error: ")
     loud = process(*arguments, env={**os.environ, "EDGECAP_DEBUG": "1"})
     assert loud.returncode != 0
     assert "Traceback" in loud.stderr
@@ -190,7 +187,7 @@ def test_python_dash_m(tiny_bundle: Path, photos: list[Path]) -> None:
 
 def test_a_reader_that_goes_away(tiny_bundle: Path, photos: list[Path]) -> None:
     script = Path(sys.executable).with_name("edgecap")
-    command = [script, "caption", "--model", tiny_bundle, *photos * 20]
+    command = [script, "caption", "--model", tiny_bundle, *photos * 5]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert running.stdout is not None
         assert running.stderr is not None

@@ -9,6 +9,7 @@ last map of an ImageNet network has lost most of what colour words need.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -136,6 +137,10 @@ class ImageTransformer(nn.Module):
         # to predict the word it has just read.
         nn.init.normal_(self.embed.weight, std=0.02)
 
+    def layers(self) -> list[DecoderLayer]:
+        """The decoder's layers."""
+        return cast("list[DecoderLayer]", list(self.decoder))
+
     # ---- encoder ---------------------------------------------------------------------------
 
     def trunk(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,7 +178,7 @@ class ImageTransformer(nn.Module):
         x = self._embed(tokens.view(-1, length), self.position[:length])
         mask = torch.full((length, length), -1e9, dtype=x.dtype).triu(1)
         x = self.input_dropout(x)
-        for layer in self.decoder:
+        for layer in self.layers():
             x = layer(x, *layer.memory(memory), mask)
         return self.norm(x).view(batch, captions, length, -1)
 
@@ -200,7 +205,7 @@ class ImageTransformer(nn.Module):
         mask = torch.where(torch.cat([ancestry, own], 2), 0.0, -1e9)[:, None]
         x = self._embed(tokens, self.position[position])
         appended = []
-        for layer, layer_memory, layer_cache in zip(self.decoder, memory, cache, strict=True):
+        for layer, layer_memory, layer_cache in zip(self.layers(), memory, cache, strict=True):
             x, key, value = layer.step(x, layer_memory, layer_cache, mask)
             appended.append((key, value))
         return self.logits(self.norm(x)), appended

@@ -144,7 +144,12 @@ class MobileNetEdgeTPU(nn.Module):
     def tuned_parameters(self) -> Iterator[nn.Parameter]:
         """What captioning fine-tunes: all after blocks.5.0, whose strided 5 x 5 depthwise
         convolution has a backward pass slower than the rest of a training step."""
-        for part in (*self.blocks[5][1:], self.blocks[6], self.conv_head, self.bn2):
+        for part in (
+            *list(self.blocks[5].children())[1:],
+            self.blocks[6],
+            self.conv_head,
+            self.bn2,
+        ):
             yield from part.parameters()
 
     def train(self, mode: bool = True) -> MobileNetEdgeTPU:

@@ -13,6 +13,7 @@ from beam_drivers import assert_same_hypotheses
 
 from edgecap.runtime.decoding.loop import Decoded, generate
 from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
+from edgecap.runtime.decoding.reference import _Image
 from edgecap.runtime.engines.base import Encoded
 
 torch = pytest.importorskip("torch")
@@ -259,3 +260,26 @@ def test_equals_transformers(engine: HuggingFaceEngine, beams: int) -> None:
         total += len(flat)
     assert ended > total * 0.1  # EOS really occurred
     assert beams == 1 or ended < total  # and so did the length limit
+
+
+@pytest.mark.parametrize("ngram", [0, 1, 2, 3])
+@pytest.mark.parametrize("penalty", [1.0, 1.3, 0.8])
+def test_processors_equal_transformers(ngram: int, penalty: float) -> None:
+    """The processors alone, on short vocabularies where BOS and whole n-grams recur."""
+    rng = np.random.default_rng(ngram)
+    options = DecodingOptions(
+        beams=4, max_new_tokens=9, no_repeat_ngram_size=ngram, repetition_penalty=penalty
+    )
+    theirs = transformers.LogitsProcessorList()
+    if penalty != 1.0:
+        theirs.append(transformers.RepetitionPenaltyLogitsProcessor(penalty))
+    if ngram:
+        theirs.append(transformers.NoRepeatNGramLogitsProcessor(ngram))
+    for length in range(1, 10):
+        image = _Image(options, SPECIAL, 9)
+        ids = rng.integers(0, 5, (4, length))
+        ids[:, 0] = SPECIAL.bos
+        image.sequences = [tuple(row.tolist()) for row in ids]
+        values = rng.normal(size=(4, 5)).astype(np.float32)
+        want = theirs(torch.from_numpy(ids), torch.from_numpy(values.copy())).numpy()
+        np.testing.assert_allclose(image._process(values, length - 1), want, rtol=1e-6)

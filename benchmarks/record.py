@@ -1,0 +1,81 @@
+"""What every benchmark record holds: the command, the machine, and figures that are not averages."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+
+def paired(
+    ours: Callable[[], object], peer: Callable[[], object], rounds: int, warm_up: int = 5
+) -> dict[str, float]:
+    """Time two calls in turn, so that a change of the machine's speed hits both.
+
+    Returns milliseconds (median and 99th percentile of each) and the median of peer / ours.
+    """
+    times = np.zeros((rounds + warm_up, 2))
+    for row in times:
+        for column, call in enumerate((ours, peer)):
+            begin = time.perf_counter()
+            call()
+            row[column] = (time.perf_counter() - begin) * 1e3
+    kept = times[warm_up:]
+    return {
+        **{f"ours_{name}_ms": value for name, value in spread(kept[:, 0]).items()},
+        **{f"peer_{name}_ms": value for name, value in spread(kept[:, 1]).items()},
+        "ratio_median": round(float(np.median(kept[:, 1] / kept[:, 0])), 2),
+        "rounds": rounds,
+    }
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    """Median and 99th percentile."""
+    return {
+        "median": round(float(np.median(values)), 3),
+        "p99": round(float(np.percentile(values, 99)), 3),
+    }
+
+
+def command(script: str) -> str:
+    """How this was started, with the folders of absolute paths left out."""
+    words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]]
+    return shlex.join(["python", script, *words])
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside the target and move there: a reader sees the old record or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.chmod(handle.name, 0o644)
+    os.replace(handle.name, path)
