@@ -1,4 +1,4 @@
-"""What every benchmark record holds: the command, the machine, and figures that are not averages."""
+"""What every benchmark record holds: command, machine, and figures that are not averages."""
 
 from __future__ import annotations
 
