@@ -13,9 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgecap.export.graphs import Typicality
+from edgecap.export.graphs import NoveltyHead
 from edgecap.export.onnx import export_graphs
-from edgecap.export.quantize import QuantizeOptions, quantize_encoder, store_weights_int8
+from edgecap.export.quantize import (
+    QuantizeOptions,
+    quantize_decoder,
+    quantize_encoder,
+    store_weights_int8,
+)
 from edgecap.runtime.bundle import Bundle, read_bundle, write_bundle
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.engines.onnx import describe_graph, open_session
@@ -31,6 +36,7 @@ from edgecap.runtime.manifest import (
 )
 from edgecap.training.checkpoint import load_model
 from edgecap.training.models.image_transformer import IMAGE_SIZE, ImageTransformer
+from edgecap.training.no_photographs import no_photographs
 from edgecap.training.progress import track
 from edgecap.training.validate import SUPPRESSED
 from edgecap.training.vocabulary import BOS, EOS, PAD, UNK
@@ -52,7 +58,7 @@ class ExportOptions:
         default_factory=lambda: DecodingDefaults(suppress_tokens=SUPPRESSED)
     )
     calibration_images: int = 256
-    typicality_images: int = 3000
+    novelty_images: int = 3000  # photographs; half as many pictures that are none are made
     quantize: QuantizeOptions = field(default_factory=QuantizeOptions)
     training_data: tuple[DataEntry, ...] = ()
     seed: int = 0
@@ -63,15 +69,17 @@ def export_bundles(
 ) -> tuple[Bundle, Bundle]:
     """Write the float and the int8 bundle of a checkpoint folder.
 
-    paths : training photographs, from which typicality and activation ranges are measured
+    paths : training photographs, for the novelty head and the activation ranges
 
     Confidence and scores are added later, by measuring these very bundles.
     """
     model, tokenizer_json, meta = load_model(checkpoint)
     generator = np.random.default_rng(options.seed)
     order = [paths[i] for i in generator.permutation(len(paths))]
-    pooled = pooled_features(model, order[: options.typicality_images])
-    encoder, decoder = export_graphs(model, Typicality.fit(pooled))
+    photographs = [resize(path) for path in order[: options.novelty_images]]
+    others = no_photographs(len(photographs) // 2, IMAGE_SIZE, options.seed)
+    novelty = NoveltyHead.fit(pooled_features(model, photographs), pooled_features(model, others))
+    encoder, decoder = export_graphs(model, novelty)
     calibration = [resize(path) for path in order[: options.calibration_images]]
     manifest = _manifest(model, tokenizer_json, meta, encoder, decoder, options)
     tokenizer = tokenizer_json.encode()
@@ -80,21 +88,23 @@ def export_bundles(
         manifest,
         quantisation=Quantisation(
             encoder="int8 static QDQ: uint8 activations, int8 weights per channel, int32 bias",
-            decoder="int8 weights per channel, computed in float32",
+            decoder="8-bit weights in blocks of 128, int8 products; words int8, run in float32",
             notes=f"{options.quantize.method} over {len(calibration)} training photographs",
         ),
     )
     quantised = quantize_encoder(encoder, calibration, options.quantize)
-    files = _files(store_weights_int8(quantised), store_weights_int8(decoder), tokenizer)
+    files = _files(store_weights_int8(quantised), quantize_decoder(decoder), tokenizer)
     write_bundle(int8_out, small, files)
     return read_bundle(float_out), read_bundle(int8_out)
 
 
-def pooled_features(model: ImageTransformer, paths: Sequence[Path]) -> torch.Tensor:
-    """Mean of the last feature map for each photograph, float32 [N, F]."""
+def pooled_features(
+    model: ImageTransformer, pictures: Sequence[npt.NDArray[np.uint8]]
+) -> torch.Tensor:
+    """Mean of the last feature map for each picture, float32 [N, F]."""
     parts = []
-    for start in track(range(0, len(paths), BATCH), "features"):
-        pixels = np.stack([resize(path) for path in paths[start : start + BATCH]])
+    for start in track(range(0, len(pictures), BATCH), "features"):
+        pixels = np.stack(pictures[start : start + BATCH])
         with torch.inference_mode():
             parts.append(model.grid(model.trunk(torch.from_numpy(pixels))[0])[1])
     return torch.cat(parts)

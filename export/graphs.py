@@ -12,46 +12,63 @@ from edgecap.training.models.image_transformer import ImageTransformer
 
 
 @dataclass(frozen=True)
-class Typicality:
-    """Whitening of pooled features fitted on the training photographs.
+class NoveltyHead:
+    """How little a picture's pooled features look like a photograph's: a linear discriminant.
 
-    mean float32 [F]; basis float32 [F, P], principal directions scaled to unit variance.
+    Distance from the mean feature does not tell: a black frame or noise excites little and lies
+    nearer to the mean than most photographs do.
+
+    weight float32 [F]; bias float32 []; novelty = features @ weight + bias
     """
 
-    mean: torch.Tensor
-    basis: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor
 
     @staticmethod
-    def fit(pooled: torch.Tensor, directions: int = 64) -> Typicality:
-        """Fit on pooled features, float32 [N, F]."""
-        mean = pooled.mean(0)
-        _, singular, basis = torch.linalg.svd(pooled - mean, full_matrices=False)
-        scale = singular[:directions] / (len(pooled) - 1) ** 0.5
-        return Typicality(mean, (basis[:directions] / scale[:, None]).T.contiguous())
+    def fit(photographs: torch.Tensor, others: torch.Tensor, ridge: float = 1e-3) -> NoveltyHead:
+        """Ridge-penalised logistic regression on pooled features, float32 [N, F] each.
 
-    def novelty(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Log of the mean squared whitened coordinate, [B]; 0 for a typical photograph."""
-        return ((pooled - self.mean) @ self.basis).square().mean(-1).clamp_min(1e-6).log()
+        Novelty is the log-odds of being no photograph, moved so that the median photograph has 0.
+        """
+        x = torch.cat([photographs, others]).double()
+        mean, spread = x.mean(0), x.std(0) + 1e-3
+        x = (x - mean) / spread
+        y = torch.cat([torch.zeros(len(photographs)), torch.ones(len(others))]).double()
+        beta = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([beta], max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            odds = x @ beta[1:] + beta[0]
+            value = nn.functional.binary_cross_entropy_with_logits(odds, y)
+            value = value + ridge * beta[1:].square().sum()
+            torch.autograd.backward(value)
+            return value
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        weight = beta.detach()[1:] / spread
+        bias = -(photographs.double() @ weight).median()
+        return NoveltyHead(weight.float(), bias.float())
 
 
 class EncoderGraph(nn.Module):
     """image uint8 [B, S, S, 3] -> memory.key.i, memory.value.i, features, novelty."""
 
-    mean: torch.Tensor
-    basis: torch.Tensor
+    novelty_weight: torch.Tensor
+    novelty_bias: torch.Tensor
 
-    def __init__(self, model: ImageTransformer, typicality: Typicality) -> None:
+    def __init__(self, model: ImageTransformer, novelty: NoveltyHead) -> None:
         super().__init__()
         self.model = fold_batch_norms(model)
-        self.register_buffer("mean", typicality.mean)
-        self.register_buffer("basis", typicality.basis)
+        self.register_buffer("novelty_weight", novelty.weight)
+        self.register_buffer("novelty_bias", novelty.bias)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         trunk, colours = self.model.trunk(image)
         tokens, pooled = self.model.grid(trunk)
         memory = self.model.remember(trunk, colours, tokens, pooled)
         pairs = [part for layer in self.model.layers() for part in layer.memory(memory)]
-        novelty = Typicality(self.mean, self.basis).novelty(pooled)
+        novelty = (pooled * self.novelty_weight).sum(-1) + self.novelty_bias
         return (*pairs, nn.functional.normalize(pooled, dim=-1), novelty)
 
     def output_names(self) -> list[str]:

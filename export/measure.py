@@ -16,13 +16,12 @@ from edgecap.runtime.manifest import ConfidenceSpec
 from edgecap.training.confidence_fit import (
     Reliability,
     fit_logistic,
-    no_photographs,
     reliability,
 )
 from edgecap.training.data import CaptionedImage
 from edgecap.training.metrics import Scores, evaluate
+from edgecap.training.no_photographs import no_photographs
 from edgecap.training.progress import track
-from edgecap.training.validate import SPECIAL
 
 NAMES = ("mean_logprob", "min_logprob", "length", "novelty", "margin")
 BATCH = 8
@@ -39,16 +38,12 @@ class Measured:
 
 def caption_all(captioner: Captioner, pictures: Sequence[npt.NDArray[np.uint8]]) -> Measured:
     """Caption uint8 RGB pictures with the bundle's defaults."""
-    from dataclasses import replace
-
-    from edgecap.runtime.decoding.loop import generate
-
-    options = replace(captioner.options(), num_return_sequences=2)
+    options = captioner.options()
     texts: list[str] = []
     features: list[dict[str, float]] = []
     for start in track(range(0, len(pictures), BATCH), "captions"):
         encoded = captioner.encode(list(pictures[start : start + BATCH]))
-        decoded = generate(captioner.engine, encoded, options, SPECIAL)
+        decoded = captioner.search(encoded, options)
         for index, found in enumerate(decoded.hypotheses):
             novelty = None if encoded.novelty is None else float(encoded.novelty[index])
             texts.append(captioner.tokenizer.decode(found[0].tokens))
@@ -63,6 +58,18 @@ def score(captioner: Captioner, images: Sequence[CaptionedImage]) -> tuple[Score
     return evaluate(candidates, {i.id: list(i.captions) for i in images}), measured
 
 
+def weakest_quarter(images: Sequence[CaptionedImage]) -> float:
+    """The CIDEr under which a quarter of people's own captions fall, each image's first one judged
+    by its others: what a caption must reach to count as fitting."""
+    judged = [image for image in images if len(image.captions) > 1]
+    people = evaluate(
+        {image.id: image.captions[0] for image in judged},
+        {image.id: list(image.captions[1:]) for image in judged},
+        metrics=("CIDEr",),
+    )
+    return float(np.percentile(list(people.per_image["CIDEr"].values()), 25))
+
+
 @dataclass(frozen=True)
 class ConfidenceFit:
     spec: ConfidenceSpec
@@ -75,17 +82,16 @@ def fit_confidence(
     scores: Scores,
     measured: Measured,
     *,
-    fits_from: float,
     floor: float,
     seed: int,
     fitted_on: str,
 ) -> ConfidenceFit:
     """Fit P(the caption fits) on a validation set and on pictures that are no photographs.
 
-    fits_from : a caption fits when its own CIDEr against people's captions is at least this
-
+    A caption fits when its CIDEr reaches that of the weakest quarter of people's own captions.
     No-photographs get the weight of one third of the photographs, whatever their number.
     """
+    fits_from = weakest_quarter(images)
     cider = np.array([scores.per_image["CIDEr"][image.id] for image in images])
     others = caption_all(captioner, no_photographs(NO_PHOTOGRAPHS, captioner.image_size, seed))
     rows = [*measured.features, *others.features]
@@ -99,6 +105,7 @@ def fit_confidence(
     fit = fit_logistic(rows, fits, NAMES, sample_weights=weights)
     spec = ConfidenceSpec(fit.intercept, fit.weights, floor, fitted_on)
     stated = np.array([stated_confidence(row, spec) for row in measured.features])
+    nothing = np.array([stated_confidence(row, spec) for row in others.features])
     quality = reliability(stated, fits[: len(cider)])
     return ConfidenceFit(
         ConfidenceSpec(
@@ -109,7 +116,10 @@ def fit_confidence(
             {
                 "expected_calibration_error": round(quality.expected_error, 4),
                 "brier": round(quality.brier, 4),
-                "fits_from_cider": fits_from,
+                "fits_from_cider": round(fits_from, 3),
+                "photographs_that_fit": round(float(fits[: len(cider)].mean()), 3),
+                "photographs_under_floor": round(float((stated < floor).mean()), 3),
+                "no_photographs_under_floor": round(float((nothing < floor).mean()), 3),
             },
         ),
         quality,

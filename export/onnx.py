@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from edgecap.export.graphs import DecoderGraph, EncoderGraph, Typicality
+from edgecap.export.graphs import DecoderGraph, EncoderGraph, NoveltyHead
 from edgecap.training.models.image_transformer import IMAGE_SIZE, ImageTransformer
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ OPSET = 18
 
 
 def export_graphs(
-    model: ImageTransformer, typicality: Typicality
+    model: ImageTransformer, novelty: NoveltyHead
 ) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """Encoder and decoder as ONNX, opset 18, with dynamic B and K only."""
-    encoder = EncoderGraph(model, typicality).eval()
+    encoder = EncoderGraph(model, novelty).eval()
     image = torch.from_numpy(
         np.random.default_rng(0).integers(0, 256, (2, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     )

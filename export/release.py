@@ -29,7 +29,6 @@ class ReleaseOptions:
 
     export: ExportOptions
     tests: tuple[SplitSpec, ...] = ()
-    fits_from: float = 0.3  # own CIDEr from which a caption counts as fitting
     floor: float = 0.25  # confidence under which a caption is "(not sure)"
     threads: int = 2
 
@@ -70,7 +69,6 @@ def release(
             captioner,
             held[first],
             *validated[first],
-            fits_from=options.fits_from,
             floor=options.floor,
             seed=options.export.seed,
             fitted_on=f"{'/'.join(first)} and generated pictures that are no photographs",

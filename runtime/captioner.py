@@ -186,15 +186,25 @@ class Captioner:
         should_stop : asked after each step; True ends the search with the best found so far
         """
         options = options if options is not None else self.options()
-        # The runner-up is free, and its distance from the best tells how sure the search is.
-        wanted = max(options.num_return_sequences, min(2, options.beams))
-        search = replace(options, num_return_sequences=wanted)
-        with self._lock:
-            decoded = generate(self.engine, encoded, search, self._special, should_stop=should_stop)
+        decoded = self.search(encoded, options, should_stop=should_stop)
         return [
             self._caption(found, encoded, index, decoded, options.num_return_sequences)
             for index, found in enumerate(decoded.hypotheses)
         ]
+
+    def search(
+        self,
+        encoded: Encoded,
+        options: DecodingOptions,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Decoded:
+        """The search behind ``decode``: hypotheses, runner-up included, and what they cost."""
+        # The runner-up is free, and its distance from the best tells how sure the search is.
+        wanted = max(options.num_return_sequences, min(2, options.beams))
+        search = replace(options, num_return_sequences=wanted)
+        with self._lock:
+            return generate(self.engine, encoded, search, self._special, should_stop=should_stop)
 
     def _run(
         self,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecap.training.confidence_fit import fit_logistic, no_photographs, reliability
+from edgecap.training.confidence_fit import fit_logistic, reliability
+from edgecap.training.no_photographs import no_photographs
 
 
 def sample(count: int, seed: int) -> tuple[list[dict[str, float]], np.ndarray, np.ndarray]:
