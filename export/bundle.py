@@ -61,6 +61,7 @@ class ExportOptions:
     novelty_images: int = 3000  # photographs; half as many pictures that are none are made
     quantize: QuantizeOptions = field(default_factory=QuantizeOptions)
     training_data: tuple[DataEntry, ...] = ()
+    provenance: dict[str, str] = field(default_factory=dict)
     seed: int = 0
 
 
@@ -159,5 +160,5 @@ def _manifest(
         decoding=decoding,
         max_positions=model.options.max_positions,
         training_data=options.training_data,
-        provenance={key: str(value) for key, value in meta.items()},
+        provenance={**options.provenance, "checkpoint": json.dumps(meta)},
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edgecap.runtime.errors import DataError
 from edgecap.runtime.text import normalise_caption
 from edgecap.training.data import CaptionedImage, open_dataset
 from edgecap.training.vocabulary import BOS, EOS, PAD
@@ -35,7 +36,7 @@ class SplitSpec:
 
     def __post_init__(self) -> None:
         if self.part not in ("all", "kept", "held") or (self.part != "all" and self.every < 2):
-            raise ValueError(
+            raise DataError(
                 f"part is {self.part!r} with every {self.every}; give 'all', or 'kept' or 'held' "
                 "with every of 2 or more"
             )

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgecap.runtime.errors import DataError
 from edgecap.runtime.image import load_image, resize_image
 from edgecap.training.augment import AugmentOptions, random_view
 from edgecap.training.models.image_transformer import COLOUR_GRID, IMAGE_SIZE, ImageTransformer
@@ -64,7 +65,7 @@ def build_cache(
     ).hexdigest()
     stamp = folder / "key.txt"
     if stamp.exists() and stamp.read_text() != key:
-        raise ValueError(f"{folder} holds views of other pictures or options; name another folder")
+        raise DataError(f"{folder} holds views of other pictures or options; name another folder")
     stamp.write_text(key)
     for view in range(views):
         if not (folder / f"colour_{view}.npy").exists():

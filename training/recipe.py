@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecap.runtime.errors import DataError
+from edgecap.runtime.manifest import DataEntry
 from edgecap.training.augment import AugmentOptions
 from edgecap.training.corpus import SplitSpec
 from edgecap.training.trainer import TrainOptions
@@ -26,6 +27,8 @@ class Recipe:
     captions: int = 5
     views: int = 5
     cache_seed: int = 1
+    licence: str = ""  # of the weights
+    training_data: list[DataEntry] = field(default_factory=list)
 
 
 CONFIGS = Path(__file__).parent / "configs"

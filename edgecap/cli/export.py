@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import click
@@ -57,12 +58,23 @@ def command(
             "that `edgecap train` printed"
         )
     out = Path(output)
+    plan = read_recipe(recipe, data, weights)
+    options = ExportOptions(
+        name=name,
+        licence=plan.licence,
+        training_data=tuple(plan.training_data),
+        provenance={
+            "command": f"edgecap train {recipe} --data DATA --weights WEIGHTS --output RUN",
+            "seed": str(plan.options.seed),
+            "date": date.today().isoformat(),
+        },
+    )
     made = release(
         folder,
-        read_recipe(recipe, data, weights),
+        plan,
         out,
         Path(record) if record else out.parent / f"{out.stem}-record",
-        ReleaseOptions(ExportOptions(name=name), tuple(specs), threads=threads),
+        ReleaseOptions(options, tuple(specs), threads=threads),
     )
     click.echo(f"{made.bundle} {made.bundle.stat().st_size / 1e6:.2f} MB")
     click.echo(f"{made.float_bundle} {made.float_bundle.stat().st_size / 1e6:.2f} MB")

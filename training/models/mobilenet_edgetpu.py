@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from edgecap.runtime.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,8 @@ class MobileNetEdgeTPU(nn.Module):
         """Load the published ImageNet weights; returns the classifier [1000, 1281] (bias last)."""
         from safetensors.torch import load_file
 
+        if not Path(path).is_file():
+            raise DataError(f"no weights at {path}; give the folder of published weights")
         state = load_file(path)
         classifier = torch.cat(
             [state.pop("classifier.weight"), state.pop("classifier.bias")[:, None]], 1
@@ -170,5 +175,7 @@ class MobileNetEdgeTPU(nn.Module):
         missing, unexpected = self.load_state_dict(state, strict=False)
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
         if missing or unexpected:
-            raise ValueError(f"{path}: missing {missing[:3]}, unexpected {unexpected[:3]}")
+            raise DataError(
+                f"{path} is not this network: missing {missing[:3]}, unexpected {unexpected[:3]}"
+            )
         return classifier

@@ -1,0 +1,47 @@
+"""Every example runs as its first lines say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgecap.models import bundled
+
+ROOT = Path(__file__).resolve().parents[1]
+if "default" not in bundled():
+    pytest.skip("this checkout has no default model", allow_module_level=True)
+
+data = pytest.importorskip("skimage.data", reason="scikit-image's photographs are needed")
+
+
+def run(*words: str) -> str:
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> str:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "cat.jpg"), data.cat()[..., ::-1])
+    return str(tmp_path / "cat.jpg")
+
+
+def test_caption_photo(photograph: str) -> None:
+    out = run("examples/caption_photo.py", photograph)
+    assert "confidence" in out
+    assert out.count("or:") == 2
+
+
+def test_stream_video(photograph: str) -> None:
+    assert "ms]" in run("examples/stream_video.py", str(Path(photograph).parent))
+
+
+def test_demo() -> None:
+    out = run("examples/demo.py")
+    assert "cat.jpg: " in out
+    assert '"text"' in out
