@@ -8,6 +8,7 @@ import torch
 
 from edgecap.runtime.text import Tokenizer
 from edgecap.training.corpus import build_corpus, read_images, training_captions
+from edgecap.training.curves import plot_log
 from edgecap.training.features import build_cache
 from edgecap.training.models.image_transformer import ImageTransformer, ImageTransformerOptions
 from edgecap.training.recipe import Recipe
@@ -60,4 +61,5 @@ def train(recipe: Recipe, folder: Path, cache: Path, threads: int) -> Path:
         folder,
     )
     trainer.run()
+    plot_log(folder / "log.jsonl", folder / "curves.png")
     return folder / "best"
