@@ -34,7 +34,8 @@ class Caption:
 
     ``tokens`` are ids without BOS, EOS included where it was generated. ``score`` is the
     length-normalised log-probability. ``confidence`` (0 to 1) is the calibrated probability that
-    the sentence fits the picture; ``sure`` is False under the model's floor.
+    the sentence fits the picture; ``sure`` is False under the model's floor. ``truncated``: the
+    search was stopped early and this is the best it had found.
     """
 
     text: str
@@ -44,6 +45,7 @@ class Caption:
     sure: bool
     timings: Timings
     alternatives: tuple[Alternative, ...] = ()
+    truncated: bool = False
 
     def __str__(self) -> str:
         return self.text if self.sure else f"{self.text} (not sure)"

@@ -273,4 +273,5 @@ class Captioner:
                 for other in found[1:returned]
                 if other.tokens
             ),
+            truncated=decoded.truncated,
         )

@@ -26,9 +26,9 @@ class DecodingOptions:
     length_penalty: float = 1.0  # > 0 prefers longer, < 0 shorter captions
     early_stopping: EarlyStopping = False  # False: HF's bound; True: at K finished; "never": exact
     no_repeat_ngram_size: int = 0  # 0 is off
-    repetition_penalty: float = (
-        1.0  # CTRL (Keskar et al. 2019): logit > 0 is divided, else multiplied
-    )
+    # Keskar et al. 2019: a token said before has its log-probability multiplied by this; as in HF,
+    # greedy search divides its logit instead where that is above 0.
+    repetition_penalty: float = 1.0
     num_return_sequences: int = 1
     suppress_tokens: tuple[int, ...] = ()  # ids that never appear
 

@@ -151,6 +151,7 @@ def test_the_seams_for_streams(captioner: Captioner, pictures: list[np.ndarray])
     one = captioner.encode(np.zeros((7, 99, 3), np.uint8))
     assert len(captioner.decode(one, captioner.options(beams=2))) == 1
     stopped = captioner.decode(encoded, should_stop=lambda: True)
+    assert all(caption.truncated for caption in stopped)
     assert all(len(c.tokens) <= 1 for c in stopped)
     assert stopped[0].timings.steps == 1
 
