@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# A CPU build of PyTorch: the newest one brings several GB of CUDA packages with it.
+# Only the tests and training need it. Where pip would fetch a CUDA build of several GB, set
+# PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, or TORCH to the requirement you want.
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test lint types format check bench soak wheel clean
