@@ -27,6 +27,7 @@ class Recipe:
     captions: int = 5
     views: int = 5
     cache_seed: int = 1
+    decoding: dict[str, Any] = field(default_factory=dict)  # the bundle's defaults
     licence: str = ""  # of the weights
     training_data: list[DataEntry] = field(default_factory=list)
 

@@ -42,8 +42,10 @@ def command(
     from edgecap.export.bundle import ExportOptions
     from edgecap.export.release import ReleaseOptions, release
     from edgecap.runtime.errors import DataError, OptionsError
+    from edgecap.runtime.manifest import DecodingDefaults
     from edgecap.training.corpus import SplitSpec
     from edgecap.training.recipe import read_recipe
+    from edgecap.training.validate import SUPPRESSED
 
     specs = []
     for test in tests:
@@ -61,6 +63,7 @@ def command(
     plan = read_recipe(recipe, data, weights)
     options = ExportOptions(
         name=name,
+        decoding=DecodingDefaults(**plan.decoding, suppress_tokens=SUPPRESSED),
         licence=plan.licence,
         training_data=tuple(plan.training_data),
         provenance={
