@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, or TORCH to the requirement you want.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint types format check bench soak wheel clean
+.PHONY: demo test lint types format check bench soak wheel clean native-aarch64
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -58,3 +58,10 @@ $(VENV)/.test: pyproject.toml CMakeLists.txt $(wildcard runtime/native/*) | $(VE
 	$(BIN)/pip install -q scikit-build-core nanobind
 	$(BIN)/pip install -q --no-build-isolation -e ".[all,test]"
 	@touch $@
+
+# The C++ core for Arm, built by a cross compiler and run under QEMU.
+native-aarch64:
+	@mkdir -p build
+	aarch64-linux-gnu-g++ -std=c++17 -O2 -static -ffp-contract=off -fno-trapping-math -I runtime/native \
+		tests/runtime/decoding/beam_sanitizer.cpp runtime/native/beam_cpu.cpp -o build/beam_aarch64
+	qemu-aarch64 build/beam_aarch64

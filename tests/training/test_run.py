@@ -7,57 +7,23 @@ import itertools
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-cv2 = pytest.importorskip("cv2")
-safetensors = pytest.importorskip("safetensors.torch")
+pytest.importorskip("safetensors")
+
+from small_project import write_small_project  # noqa: E402
 
 from edgecap.runtime.errors import DataError  # noqa: E402
-from edgecap.training.models.mobilenet_edgetpu import MobileNetEdgeTPU  # noqa: E402
 from edgecap.training.recipe import Recipe, read_recipe  # noqa: E402
 from edgecap.training.run import train  # noqa: E402
 from edgecap.training.trainer import TrainOptions  # noqa: E402
 
-COLOURS = {"red": (200, 20, 20), "green": (20, 180, 20), "blue": (20, 20, 220)}
-
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """Twelve flat pictures with captions that name their colour, and a random backbone."""
     folder = tmp_path_factory.mktemp("data")
-    (folder / "set" / "images").mkdir(parents=True)
-    lines, names = ["image,caption_index,caption"], []
-    for i in range(12):
-        colour = list(COLOURS)[i % 3]
-        names.append(f"{i}.png")
-        pixels = np.full((64, 64, 3), COLOURS[colour][::-1], np.uint8)
-        cv2.imwrite(str(folder / "set" / "images" / names[-1]), pixels)
-        lines += [f"{names[-1]},{k},this is a {colour} wall {end}" for k, end in enumerate("xy")]
-    (folder / "set" / "captions.csv").write_text("\n".join(lines))
-    (folder / "set" / "train.txt").write_text("\n".join(names))
-    torch.manual_seed(0)
-    state = MobileNetEdgeTPU().state_dict()
-    state["classifier.weight"], state["classifier.bias"] = (
-        torch.zeros(1000, 1280),
-        torch.zeros(1000),
-    )
-    safetensors.save_file(state, folder / "backbone.safetensors")
-    file = folder / "small.yaml"
-    file.write_text("""
-train: [{data: "flickr8k:DATA/set", split: train}]
-validation: [{data: "flickr8k:DATA/set", split: train}]
-backbone: WEIGHTS/backbone.safetensors
-min_count: 1
-captions: 2
-views: 2
-augment: {crop: 0.9, brightness: 0.0, contrast: 0.0, saturation: 0.0}
-model: {width: 48, heads: 4, hidden: 64, max_positions: 8, dropout: 0.0}
-options: {epochs: 3, batch: 4, frozen_epochs: 1, warm_up: 2, decoder_rate: 3.0e-3, average: 0.5,
-          label_smoothing: 0.0, seed: 3}
-""")
-    return read_recipe(str(file), str(folder), str(folder))
+    return read_recipe(str(write_small_project(folder)), str(folder), str(folder))
 
 
 def epochs(recipe: Recipe, count: int) -> Recipe:
