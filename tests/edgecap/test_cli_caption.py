@@ -70,7 +70,7 @@ def test_json_lines(
     assert [line["path"] for line in lines] == [str(path) for path in photos]
     for line in lines:
         names = {"path", "text", "tokens", "score", "confidence", "sure", "timings"}
-        assert set(line) == names | {"alternatives"}
+        assert set(line) == names | {"alternatives", "truncated"}
         assert len(line["tokens"]) <= 4
         assert line["timings"]["total"] > 0
 
