@@ -57,7 +57,7 @@ class ExportOptions:
     decoding: DecodingDefaults = field(
         default_factory=lambda: DecodingDefaults(suppress_tokens=SUPPRESSED)
     )
-    calibration_images: int = 256
+    calibration_images: int = 128
     novelty_images: int = 3000  # photographs; half as many pictures that are none are made
     quantize: QuantizeOptions = field(default_factory=QuantizeOptions)
     training_data: tuple[DataEntry, ...] = ()
@@ -88,7 +88,8 @@ def export_bundles(
     small = msgspec.structs.replace(
         manifest,
         quantisation=Quantisation(
-            encoder="int8 static QDQ: uint8 activations, int8 weights per channel, int32 bias",
+            encoder="int8 static QDQ: uint8 activations, int8 weights per channel, int32 bias; "
+            "outer convolutions stored as int8, run in float32",
             decoder="8-bit weights in blocks of 128, int8 products; words int8, run in float32",
             notes=f"{options.quantize.method} over {len(calibration)} training photographs",
         ),
