@@ -17,8 +17,8 @@ from edgecap.export.graphs import NoveltyHead
 from edgecap.export.onnx import export_graphs
 from edgecap.export.quantize import (
     QuantizeOptions,
-    quantize_decoder,
     quantize_encoder,
+    quantize_weights,
     store_weights_int8,
 )
 from edgecap.runtime.bundle import Bundle, read_bundle, write_bundle
@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     import onnx
 
 BATCH = 16
+STATIC = "int8 static QDQ, outer convolutions stored as int8 and run in float32"
+WEIGHTS = (
+    "convolutions int8 per channel, run in float32; linear layers 8 bits in blocks of 128, int8 "
+    "products"
+)
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,16 @@ def export_bundles(
     small = msgspec.structs.replace(
         manifest,
         quantisation=Quantisation(
-            encoder="int8 static QDQ: uint8 activations, int8 weights per channel, int32 bias; "
-            "outer convolutions stored as int8, run in float32",
+            encoder=STATIC if options.quantize.static else WEIGHTS,
             decoder="8-bit weights in blocks of 128, int8 products; words int8, run in float32",
-            notes=f"{options.quantize.method} over {len(calibration)} training photographs",
+            notes="float32 between integer products",
         ),
     )
-    quantised = quantize_encoder(encoder, calibration, options.quantize)
-    files = _files(store_weights_int8(quantised), quantize_decoder(decoder), tokenizer)
+    if options.quantize.static:
+        quantised = store_weights_int8(quantize_encoder(encoder, calibration, options.quantize))
+    else:
+        quantised = quantize_weights(encoder)
+    files = _files(quantised, quantize_weights(decoder), tokenizer)
     write_bundle(int8_out, small, files)
     return read_bundle(float_out), read_bundle(int8_out)
 

@@ -1,10 +1,10 @@
 """Quantisation of the two graphs for ONNX Runtime on a CPU.
 
-Encoder: static QDQ (Jacob et al. 2018), uint8 activations, int8 weights per channel, int32 bias,
-calibrated on real photographs; ONNX Runtime fuses it into integer convolutions. Decoder: 8-bit
-weights in blocks of 128 with float scales (MatMulNBits), multiplied as integers by activations that
-are rounded as they come. The word matrix, which is looked up by row as well, is stored as int8 and
-widened when the session is made.
+Static, for the encoder: QDQ (Jacob et al. 2018), uint8 activations, int8 weights per channel, int32
+bias, calibrated on real photographs; ONNX Runtime fuses it into integer convolutions. Weights
+alone, for either graph: matrices in 8 bits in blocks of 128 with float scales (MatMulNBits), multiplied as
+integers by activations that are rounded as they come; convolutions, and the word matrix that is
+looked up by row as well, are stored as int8 and widened when the session is made.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ SMALLEST = 4096  # weights with fewer elements stay float: nothing to gain
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """What is quantised how.
+    """What is quantised how. ``static``: the encoder's activations too; without it, weights alone.
 
     The first and last convolutions compute in float: alone they make two thirds of the error of the
     memory, and little of the time. Their weights are stored as int8 like all others.
     """
 
+    static: bool = False
     method: str = "Percentile"  # ONNX Runtime's calibration
     percentile: float = 99.99
     float_first: int = 2  # convolutions from the picture on
@@ -94,7 +95,7 @@ def _excluded(proto: onnx.ModelProto, options: QuantizeOptions) -> list[str]:
     return names
 
 
-def quantize_decoder(proto: onnx.ModelProto) -> onnx.ModelProto:
+def quantize_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     """8-bit weights for every product with a constant matrix, int8 storage for the rest."""
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 

@@ -11,7 +11,11 @@ cv2 = pytest.importorskip("cv2")
 data = pytest.importorskip("skimage.data")
 
 from edgecap.export.bundle import ExportOptions, export_bundles, resize  # noqa: E402
-from edgecap.export.quantize import store_weights_int8  # noqa: E402
+from edgecap.export.quantize import (  # noqa: E402
+    QuantizeOptions,
+    quantize_encoder,
+    store_weights_int8,
+)
 from edgecap.runtime.captioner import Captioner  # noqa: E402
 from edgecap.runtime.decoding.loop import generate  # noqa: E402
 from edgecap.training.checkpoint import load_model, save_model  # noqa: E402
@@ -73,6 +77,17 @@ def test_int8_bundle_is_smaller_and_close(made) -> None:
     cosine = (encoded[0].features * encoded[1].features).sum(-1)
     assert cosine.min() > 0.9
     assert np.isfinite(encoded[1].novelty).all()
+
+
+def test_static_quantisation_keeps_outer_convolutions_in_float(made) -> None:
+    _, (large, _), paths = made
+    encoder = onnx.load_from_string(large.files["encoder.onnx"])
+    options = QuantizeOptions(static=True, float_first=2, float_last=50)
+    graph = quantize_encoder(encoder, [resize(path) for path in paths], options).graph
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    fed = [producers.get(n.input[0]) for n in graph.node if n.op_type == "Conv"]
+    assert len(fed) == 58
+    assert fed.count("DequantizeLinear") == 6
 
 
 def test_batches_do_not_change_captions(made) -> None:
