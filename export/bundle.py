@@ -18,7 +18,6 @@ from edgecap.export.onnx import export_graphs
 from edgecap.export.quantize import (
     QuantizeOptions,
     quantize_encoder,
-    quantize_weights,
     store_weights_int8,
 )
 from edgecap.runtime.bundle import Bundle, read_bundle, write_bundle
@@ -46,10 +45,7 @@ if TYPE_CHECKING:
 
 BATCH = 16
 STATIC = "int8 static QDQ, outer convolutions stored as int8 and run in float32"
-WEIGHTS = (
-    "convolutions int8 per channel, run in float32; linear layers 8 bits in blocks of 128, int8 "
-    "products"
-)
+WEIGHTS = "weights stored as int8 with a scale a channel, computed in float32"
 
 
 @dataclass(frozen=True)
@@ -94,15 +90,14 @@ def export_bundles(
         manifest,
         quantisation=Quantisation(
             encoder=STATIC if options.quantize.static else WEIGHTS,
-            decoder="8-bit weights in blocks of 128, int8 products; words int8, run in float32",
-            notes="float32 between integer products",
+            decoder=WEIGHTS,
         ),
     )
     if options.quantize.static:
         quantised = store_weights_int8(quantize_encoder(encoder, calibration, options.quantize))
     else:
-        quantised = quantize_weights(encoder)
-    files = _files(quantised, quantize_weights(decoder), tokenizer)
+        quantised = store_weights_int8(encoder)
+    files = _files(quantised, store_weights_int8(decoder), tokenizer)
     write_bundle(int8_out, small, files)
     return read_bundle(float_out), read_bundle(int8_out)
 

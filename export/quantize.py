@@ -2,14 +2,12 @@
 
 Static, for the encoder: QDQ (Jacob et al. 2018), uint8 activations, int8 weights per channel, int32
 bias, calibrated on real photographs; ONNX Runtime fuses it into integer convolutions. Weights
-alone, for either graph: matrices in 8 bits in blocks of 128 with float scales (MatMulNBits), multiplied as
-integers by activations that are rounded as they come; convolutions, and the word matrix that is
-looked up by row as well, are stored as int8 and widened when the session is made.
+alone, for either graph: stored as int8 with one scale a channel, and widened when the session is
+made, so that everything is computed in float32.
 """
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,24 +91,6 @@ def _excluded(proto: onnx.ModelProto, options: QuantizeOptions) -> list[str]:
         if weightless:
             names.append(node.name)
     return names
-
-
-def quantize_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """8-bit weights for every product with a constant matrix, int8 storage for the rest."""
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-    # It logs a line for each node of the graph.
-    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    # Accuracy level 4: products of integers, accumulated in int32.
-    quantizer = MatMulNBitsQuantizer(
-        copy, bits=8, block_size=128, is_symmetric=True, accuracy_level=4
-    )
-    quantizer.process()
-    return store_weights_int8(quantizer.model.model)
 
 
 def store_weights_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
