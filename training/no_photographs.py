@@ -91,7 +91,7 @@ def _diagram(generator: np.random.Generator, size: int) -> Pixels:
         if kind == 0:
             cv2.rectangle(page, a, b, colour, width)
         elif kind == 1:
-            cv2.circle(page, a, int(generator.integers(4, size // 4)), colour, width)
+            cv2.circle(page, a, int(generator.integers(2, 3 + size // 4)), colour, width)
         else:
             cv2.line(page, a, b, colour, max(1, width), cv2.LINE_AA)
     return page
