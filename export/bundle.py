@@ -82,7 +82,6 @@ def export_bundles(
     others = no_photographs(len(photographs) // 2, IMAGE_SIZE, options.seed)
     novelty = NoveltyHead.fit(pooled_features(model, photographs), pooled_features(model, others))
     encoder, decoder = export_graphs(model, novelty)
-    calibration = [resize(path) for path in order[: options.calibration_images]]
     manifest = _manifest(model, tokenizer_json, meta, encoder, decoder, options)
     tokenizer = tokenizer_json.encode()
     write_bundle(float_out, manifest, _files(encoder, decoder, tokenizer))
@@ -94,6 +93,7 @@ def export_bundles(
         ),
     )
     if options.quantize.static:
+        calibration = [resize(path) for path in order[: options.calibration_images]]
         quantised = store_weights_int8(quantize_encoder(encoder, calibration, options.quantize))
     else:
         quantised = store_weights_int8(encoder)
