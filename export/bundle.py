@@ -34,7 +34,7 @@ from edgecap.runtime.manifest import (
     TokenizerSpec,
 )
 from edgecap.training.checkpoint import load_model
-from edgecap.training.models.image_transformer import IMAGE_SIZE, ImageTransformer
+from edgecap.training.models.base import CaptionModel
 from edgecap.training.no_photographs import no_photographs
 from edgecap.training.progress import track
 from edgecap.training.validate import SUPPRESSED
@@ -78,8 +78,9 @@ def export_bundles(
     model, tokenizer_json, meta = load_model(checkpoint)
     generator = np.random.default_rng(options.seed)
     order = [paths[i] for i in generator.permutation(len(paths))]
-    photographs = [resize(path) for path in order[: options.novelty_images]]
-    others = no_photographs(len(photographs) // 2, IMAGE_SIZE, options.seed)
+    size = model.image_size
+    photographs = [resize(path, size) for path in order[: options.novelty_images]]
+    others = no_photographs(len(photographs) // 2, size, options.seed)
     novelty = NoveltyHead.fit(pooled_features(model, photographs), pooled_features(model, others))
     encoder, decoder = export_graphs(model, novelty)
     manifest = _manifest(model, tokenizer_json, meta, encoder, decoder, options)
@@ -93,7 +94,7 @@ def export_bundles(
         ),
     )
     if options.quantize.static:
-        calibration = [resize(path) for path in order[: options.calibration_images]]
+        calibration = [resize(path, size) for path in order[: options.calibration_images]]
         quantised = store_weights_int8(quantize_encoder(encoder, calibration, options.quantize))
     else:
         quantised = store_weights_int8(encoder)
@@ -102,21 +103,19 @@ def export_bundles(
     return read_bundle(float_out), read_bundle(int8_out)
 
 
-def pooled_features(
-    model: ImageTransformer, pictures: Sequence[npt.NDArray[np.uint8]]
-) -> torch.Tensor:
-    """Mean of the last feature map for each picture, float32 [N, F]."""
+def pooled_features(model: CaptionModel, pictures: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
+    """One vector a picture, float32 [N, F]."""
     parts = []
     for start in track(range(0, len(pictures), BATCH), "features"):
         pixels = np.stack(pictures[start : start + BATCH])
         with torch.inference_mode():
-            parts.append(model.grid(model.trunk(torch.from_numpy(pixels))[0])[1])
+            parts.append(model.encode(model.frozen(torch.from_numpy(pixels))).pooled)
     return torch.cat(parts)
 
 
-def resize(path: Path) -> npt.NDArray[np.uint8]:
+def resize(path: Path, size: int) -> npt.NDArray[np.uint8]:
     """A photograph as the encoder sees it, uint8 [S, S, 3]."""
-    return resize_image(load_image(path), IMAGE_SIZE)
+    return resize_image(load_image(path), size)
 
 
 def replace_manifest(bundle: Bundle, manifest: Manifest) -> Captioner:
@@ -136,7 +135,7 @@ def _files(
 
 
 def _manifest(
-    model: ImageTransformer,
+    model: CaptionModel,
     tokenizer_json: str,
     meta: dict[str, object],
     encoder: onnx.ModelProto,
@@ -158,7 +157,7 @@ def _manifest(
         created_by=f"edgecap {edgecap.__version__}",
         licence=options.licence,
         graphs=Graphs(*graphs),
-        image=ImageSpec(size=IMAGE_SIZE),
+        image=ImageSpec(size=model.image_size),
         tokenizer=TokenizerSpec("tokenizer.json", BOS, EOS, PAD, UNK, vocab),
         decoding=decoding,
         max_positions=model.options.max_positions,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from edgecap.training.models.image_transformer import ImageTransformer
+from edgecap.training.models.base import CaptionModel, Encoding
 
 
 @dataclass(frozen=True)
@@ -52,77 +52,109 @@ class NoveltyHead:
 
 
 class EncoderGraph(nn.Module):
-    """image uint8 [B, S, S, 3] -> memory.key.i, memory.value.i, features, novelty."""
+    """image uint8 [B, S, S, 3] -> memory.*, carry.*, features, novelty."""
 
     novelty_weight: torch.Tensor
     novelty_bias: torch.Tensor
 
-    def __init__(self, model: ImageTransformer, novelty: NoveltyHead) -> None:
+    def __init__(self, model: CaptionModel, novelty: NoveltyHead) -> None:
         super().__init__()
         self.model = fold_batch_norms(model)
         self.register_buffer("novelty_weight", novelty.weight)
         self.register_buffer("novelty_bias", novelty.bias)
+        # The names are those of a real encoding: families differ in what they give.
+        size = model.image_size
+        with torch.no_grad():
+            self.example = self.model.encode(
+                self.model.frozen(torch.zeros(1, size, size, 3, dtype=torch.uint8))
+            )
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        trunk, colours = self.model.trunk(image)
-        tokens, pooled = self.model.grid(trunk)
-        memory = self.model.remember(trunk, colours, tokens, pooled)
-        pairs = [part for layer in self.model.layers() for part in layer.memory(memory)]
-        novelty = (pooled * self.novelty_weight).sum(-1) + self.novelty_bias
-        return (*pairs, nn.functional.normalize(pooled, dim=-1), novelty)
+        encoding = self.model.encode(self.model.frozen(image))
+        novelty = (encoding.pooled * self.novelty_weight).sum(-1) + self.novelty_bias
+        return (
+            *encoding.memory.values(),
+            *encoding.carry.values(),
+            nn.functional.normalize(encoding.pooled, dim=-1),
+            novelty,
+        )
 
     def output_names(self) -> list[str]:
-        return [*memory_names(self.model), "features", "novelty"]
+        return [
+            *(f"memory.{name}" for name in self.example.memory),
+            *(f"carry.{name}" for name in self.example.carry),
+            "features",
+            "novelty",
+        ]
 
 
 class DecoderGraph(nn.Module):
-    """One step: token, position, ancestry, memory.*, cache.* -> logits, append.*."""
+    """One step: token, position, memory.*, and what the family has of parent and carry.*, ancestry
+    and cache.* -> logits, next.*, append.*. Recurrent state is gathered by parent in the graph."""
 
-    def __init__(self, model: ImageTransformer) -> None:
+    def __init__(self, model: CaptionModel, encoding: Encoding) -> None:
         super().__init__()
         self.model = model
+        self.memory = list(encoding.memory)
+        self.carry = list(encoding.carry)
+        self.cache = model.cache_widths()
 
-    def forward(
-        self,
-        token: torch.Tensor,
-        position: torch.Tensor,
-        ancestry: torch.Tensor,
-        *states: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        layers = len(self.model.decoder)
-        memory = [(states[2 * i], states[2 * i + 1]) for i in range(layers)]
-        cache = [(states[2 * i], states[2 * i + 1]) for i in range(layers, 2 * layers)]
-        batch, rows = memory[0][0].shape[0], token.shape[0]
-        beams = rows // batch
-        logits, appended = self.model.step(
-            token.view(batch, beams),
-            position,
-            ancestry.view(batch, beams, cache[0][0].shape[1]),
-            memory,
-            cache,
+    def forward(self, *arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        given = dict(zip(self.input_names(), arguments, strict=True))
+        token = given["token"]
+        batch = given[f"memory.{self.memory[0]}"].shape[0]
+        rows = token.shape[0]
+        side = (batch, rows // batch)
+        carry = {}
+        for name in self.carry:
+            state = given[f"carry.{name}"].index_select(0, given["parent"])
+            carry[name] = state.view(*side, *state.shape[1:])
+        if self.cache:
+            slots = given["ancestry"].shape[1]
+            ancestry = given["ancestry"].view(*side, slots)
+        else:
+            ancestry = torch.zeros(*side, 0, dtype=torch.bool)
+        found = self.model.step(
+            token.view(side),
+            given["position"],
+            ancestry,
+            {name: given[f"memory.{name}"] for name in self.memory},
+            carry,
+            {name: given[f"cache.{name}"] for name in self.cache},
         )
-        width = self.model.options.width
-        flat = [part.reshape(rows, width) for pair in appended for part in pair]
-        return (logits.reshape(rows, self.model.options.vocab_size), *flat)
+        return (
+            found.logits.reshape(rows, self.model.options.vocab_size),
+            *(found.carry[name].reshape(rows, *found.carry[name].shape[2:]) for name in self.carry),
+            *(found.append[name].reshape(rows, width) for name, width in self.cache.items()),
+        )
 
     def input_names(self) -> list[str]:
-        caches = [name.replace("memory.", "cache.") for name in memory_names(self.model)]
-        return ["token", "position", "ancestry", *memory_names(self.model), *caches]
+        return [
+            "token",
+            "position",
+            *(["parent"] if self.carry else []),
+            *(["ancestry"] if self.cache else []),
+            *(f"memory.{name}" for name in self.memory),
+            *(f"carry.{name}" for name in self.carry),
+            *(f"cache.{name}" for name in self.cache),
+        ]
 
     def output_names(self) -> list[str]:
-        return ["logits", *(n.replace("memory.", "append.") for n in memory_names(self.model))]
+        return [
+            "logits",
+            *(f"next.{name}" for name in self.carry),
+            *(f"append.{name}" for name in self.cache),
+        ]
 
 
-def memory_names(model: ImageTransformer) -> list[str]:
-    return [f"memory.{part}.{i}" for i in range(len(model.decoder)) for part in ("key", "value")]
-
-
-def fold_batch_norms(model: ImageTransformer) -> ImageTransformer:
+def fold_batch_norms(model: CaptionModel) -> CaptionModel:
     """A copy whose backbone has every BatchNorm folded into the convolution before it."""
     model = copy.deepcopy(model).eval()
     for block in model.backbone.modules():
         names = [name for name, child in block.named_children() if isinstance(child, nn.Conv2d)]
         norms = [n for n, child in block.named_children() if isinstance(child, nn.BatchNorm2d)]
+        if len(names) != len(norms):
+            continue  # not pairs: this encoder keeps its norms
         for conv, norm in zip(names, norms, strict=True):
             fused = nn.utils.fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm))
             setattr(block, conv, fused)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from edgecap.export.graphs import DecoderGraph, EncoderGraph, NoveltyHead
-from edgecap.training.models.image_transformer import IMAGE_SIZE, ImageTransformer
+from edgecap.training.models.base import CaptionModel, Encoding
 
 if TYPE_CHECKING:
     import onnx
@@ -19,21 +19,22 @@ OPSET = 18
 
 
 def export_graphs(
-    model: ImageTransformer, novelty: NoveltyHead
+    model: CaptionModel, novelty: NoveltyHead
 ) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """Encoder and decoder as ONNX, opset 18, with dynamic B and K only."""
     encoder = EncoderGraph(model, novelty).eval()
+    size = model.image_size
     image = torch.from_numpy(
-        np.random.default_rng(0).integers(0, 256, (2, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
     )
-    with torch.no_grad():
-        outputs = encoder(image)
-    encoder_proto = _export(
+    encoder_proto = export_module(
         encoder, (image,), ["image"], encoder.output_names(), ({0: torch.export.Dim("B", max=512)},)
     )
-    decoder = DecoderGraph(model).eval()
-    arguments, shapes = _decoder_arguments(model, outputs[: 2 * len(model.decoder)])
-    decoder_proto = _export(
+    with torch.no_grad():
+        encoding = encoder.model.encode(encoder.model.frozen(image))
+    decoder = DecoderGraph(model, encoding).eval()
+    arguments, shapes = _decoder_arguments(decoder, encoding)
+    decoder_proto = export_module(
         decoder, arguments, decoder.input_names(), decoder.output_names(), shapes
     )
     _name_free_sides(decoder_proto)
@@ -52,37 +53,36 @@ def _name_free_sides(decoder: onnx.ModelProto) -> None:
 
 
 def _decoder_arguments(
-    model: ImageTransformer, memory: tuple[torch.Tensor, ...]
+    decoder: DecoderGraph, encoding: Encoding
 ) -> tuple[tuple[torch.Tensor, ...], tuple[Any, ...]]:
-    batch, beams = memory[0].shape[0], 3
-    slots = beams * model.options.max_positions
-    cache = torch.zeros(batch, slots, model.options.width)
-    ancestry = torch.zeros(batch * beams, slots, dtype=torch.bool)
-    ancestry[:, 0] = True
+    model, batch, beams = decoder.model, len(encoding.pooled), 3
+    rows, slots = batch * beams, beams * model.options.max_positions
     auto = torch.export.Dim.DYNAMIC
-    arguments = (
-        torch.arange(batch * beams),
-        torch.tensor(1),
-        ancestry,
-        *(part.contiguous() for part in memory),
-        *(cache.clone() for _ in memory),
-    )
-    shapes: tuple[Any, ...] = (
-        {0: auto},
-        {},
-        {0: auto, 1: auto},
-        (*({0: auto} for _ in memory), *({0: auto, 1: auto} for _ in memory)),
-    )
-    return arguments, shapes
+    given: dict[str, tuple[torch.Tensor, Any]] = {
+        "token": (torch.arange(rows), {0: auto}),
+        "position": (torch.tensor(1), {}),
+        "parent": (torch.arange(rows), {0: auto}),
+        "ancestry": (torch.arange(rows * slots).view(rows, slots) % slots == 0, {0: auto, 1: auto}),
+    }
+    for name, value in encoding.memory.items():
+        given[f"memory.{name}"] = (value.contiguous(), {0: auto})
+    for name, value in encoding.carry.items():
+        given[f"carry.{name}"] = (value.repeat_interleave(beams, 0), {0: auto})
+    for name, width in model.cache_widths().items():
+        given[f"cache.{name}"] = (torch.zeros(batch, slots, width), {0: auto, 1: auto})
+    pairs = [given[name] for name in decoder.input_names()]
+    # The graph takes its tensors as *arguments: one tuple of shapes for that one parameter.
+    return tuple(tensor for tensor, _ in pairs), (tuple(shape for _, shape in pairs),)
 
 
-def _export(
+def export_module(
     module: torch.nn.Module,
     arguments: tuple[torch.Tensor, ...],
     inputs: list[str],
     outputs: list[str],
     shapes: tuple[Any, ...],
 ) -> onnx.ModelProto:
+    """A torch module as one checked ONNX graph without external data."""
     import onnx
 
     with torch.no_grad():

@@ -10,7 +10,7 @@ COLOURS = {"red": (200, 20, 20), "green": (20, 180, 20), "blue": (20, 20, 220)}
 RECIPE = """
 train: [{data: "flickr8k:DATA/set", split: train}]
 validation: [{data: "flickr8k:DATA/set", split: train}]
-backbone: WEIGHTS/backbone.safetensors
+encoder: {name: mobilenet-edgetpu, weights: WEIGHTS/backbone.safetensors}
 min_count: 1
 captions: 2
 views: 2
@@ -28,7 +28,7 @@ def write_small_project(folder: Path) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from edgecap.training.models.mobilenet_edgetpu import MobileNetEdgeTPU
+    from edgecap.training.models.encoders.mobilenet_edgetpu import MobileNetEdgeTPU
 
     (folder / "set" / "images").mkdir(parents=True)
     lines, names = ["image,caption_index,caption"], []

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgecap.training.models.image_transformer import ImageTransformer, ImageTransformerOptions
+from edgecap.runtime.errors import DataError
+from edgecap.training.models import CaptionModel, make_model
+from edgecap.training.models.encoders import EncoderOptions
 
 SHARD_BYTES = 14_000_000
 
@@ -28,7 +30,7 @@ class TrainState:
 
 def save_model(
     folder: Path,
-    model: ImageTransformer,
+    model: CaptionModel,
     tokenizer_json: str,
     meta: dict[str, Any],
     dtype: torch.dtype = torch.float32,
@@ -44,7 +46,12 @@ def save_model(
     part.mkdir(parents=True)
     for number, shard in enumerate(_shards(model.state_dict(), dtype)):
         save_file(shard, part / f"model-{number}.safetensors")
-    description = {"family": model.family, "options": asdict(model.options), "meta": meta}
+    description = {
+        "family": model.family,
+        "encoder": asdict(model.backbone.made_with),
+        "options": asdict(model.options),
+        "meta": meta,
+    }
     (part / "model.json").write_text(json.dumps(description, indent=1))
     (part / "tokenizer.json").write_text(tokenizer_json)
     _replace(part, folder)
@@ -64,17 +71,33 @@ def _shards(state: dict[str, torch.Tensor], dtype: torch.dtype) -> list[dict[str
     return shards
 
 
-def load_model(folder: Path) -> tuple[ImageTransformer, str, dict[str, Any]]:
-    """Read what :func:`save_model` wrote: the model in evaluation mode, tokenizer JSON, meta."""
+def load_model(folder: Path) -> tuple[CaptionModel, str, dict[str, Any]]:
+    """Read what :func:`save_model` wrote: the model in evaluation mode, tokenizer JSON, meta.
+
+    Raises DataError where the folder holds no checkpoint, or weights of another model.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    description = json.loads((folder / "model.json").read_text())
-    model = ImageTransformer(ImageTransformerOptions(**description["options"]))
-    state: dict[str, torch.Tensor] = {}
-    for shard in sorted(folder.glob("model-*.safetensors")):
-        state |= load_file(shard)
-    model.load_state_dict({name: _widen(value) for name, value in state.items()})
-    return model.eval(), (folder / "tokenizer.json").read_text(), description["meta"]
+    try:
+        description = json.loads((folder / "model.json").read_text())
+        tokenizer_json = (folder / "tokenizer.json").read_text()
+        family, options = description["family"], description["options"]
+        encoder = EncoderOptions(**description["encoder"])
+        state: dict[str, torch.Tensor] = {}
+        for shard in sorted(folder.glob("model-*.safetensors")):
+            state |= load_file(shard)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise DataError(
+            f"{folder} is no whole checkpoint ({error}); give a folder that `edgecap train` wrote"
+        ) from None
+    model = make_model(family, encoder, options, pretrained=False)
+    try:
+        model.load_state_dict({name: _widen(value) for name, value in state.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()[:200]
+        raise DataError(f"{folder} has weights of another model than it says: {reason}") from None
+    return model.eval(), tokenizer_json, description["meta"]
 
 
 def _widen(value: torch.Tensor) -> torch.Tensor:

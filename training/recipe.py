@@ -10,6 +10,7 @@ from edgecap.runtime.errors import DataError
 from edgecap.runtime.manifest import DataEntry
 from edgecap.training.augment import AugmentOptions
 from edgecap.training.corpus import SplitSpec
+from edgecap.training.models.encoders.base import EncoderOptions
 from edgecap.training.trainer import TrainOptions
 
 
@@ -19,8 +20,9 @@ class Recipe:
 
     train: list[SplitSpec]
     validation: list[SplitSpec]
-    backbone: str
     model: dict[str, Any]
+    family: str = "image-transformer"
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
     options: TrainOptions = field(default_factory=TrainOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     min_count: int = 4

@@ -1,4 +1,4 @@
-"""Cross-entropy training of a caption model on cached trunk features; resumable at every epoch."""
+"""Training of a caption model on cached features by any objective; resumable at every epoch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from edgecap.training.checkpoint import TrainState, load_state, save_model, save_state
 from edgecap.training.corpus import Corpus
-from edgecap.training.features import TrunkCache
-from edgecap.training.models.image_transformer import ImageTransformer
+from edgecap.training.features import FeatureCache
+from edgecap.training.models.base import CaptionModel, Loss
+from edgecap.training.objectives import Batch, CrossEntropy, Objective, log_parts
 from edgecap.training.progress import track
 from edgecap.training.validate import Validation
-from edgecap.training.vocabulary import PAD
 
 
 @dataclass(frozen=True)
@@ -50,18 +49,26 @@ class TrainOptions:
 
 
 class Trainer:
-    """Owns the model, its average and the optimizer of one run in ``folder``."""
+    """Owns the model, its average and the optimizer of one run in ``folder``.
+
+    objective : what a step minimises; the family's cross-entropy without one
+    publish : what is done to the average before it is written as a checkpoint
+    """
 
     def __init__(
         self,
-        model: ImageTransformer,
+        model: CaptionModel,
         tokenizer_json: str,
         corpus: Corpus,
-        cache: TrunkCache,
+        cache: FeatureCache,
         validation: Validation,
         options: TrainOptions,
         folder: Path,
+        objective: Objective | None = None,
+        publish: Callable[[CaptionModel], CaptionModel] = lambda model: model,
     ) -> None:
+        self.publish = publish
+        self.objective = objective or CrossEntropy(options.label_smoothing)
         self.model, self.tokenizer_json, self.options, self.folder = (
             model,
             tokenizer_json,
@@ -91,21 +98,23 @@ class Trainer:
         order = generator.permutation(len(self.corpus.paths))
         views = generator.integers(0, self.cache.views, len(order))
         self.model.train()
-        losses: list[float] = []
+        # While it is frozen, the backbone's backward pass is saved as well.
+        for parameter in self.model.tuned_backbone():
+            parameter.requires_grad_(epoch >= self.options.frozen_epochs)
+        losses: list[Loss] = []
         batches = range(self.steps_per_epoch)
         for b in track(batches, f"epoch {epoch + 1} of {self.options.epochs}"):
             chosen = order[b * self.options.batch : (b + 1) * self.options.batch]
-            losses.append(
-                self._step(chosen, views[chosen], tuned=epoch >= self.options.frozen_epochs)
-            )
+            losses.append(self._step(chosen, views[chosen]))
         self.state.epoch += 1
         trained = time.perf_counter() - start
-        averaged = cast(ImageTransformer, self.average.module)
+        averaged = cast(CaptionModel, self.average.module)
         scores = self.validation.score(averaged)
         line = {
             "epoch": self.state.epoch,
             "step": self.state.step,
-            "loss": float(np.mean(losses)),
+            "loss": float(np.mean([float(loss.total) for loss in losses])),
+            **log_parts(losses),
             "seconds": round(trained, 1),
             **{name: round(value, 4) for name, value in scores.items()},
         }
@@ -114,51 +123,25 @@ class Trainer:
         print(json.dumps(line), flush=True)
         if scores["CIDEr"] > self.state.best:
             self.state.best = scores["CIDEr"]
-            save_model(self.folder / "best", averaged, self.tokenizer_json, line)
-        save_model(self.folder / "last", averaged, self.tokenizer_json, line)
+            save_model(self.folder / "best", self.publish(averaged), self.tokenizer_json, line)
+        save_model(self.folder / "last", self.publish(averaged), self.tokenizer_json, line)
         save_state(self.folder / "state", self.model, self.average, self.optimizer, self.state)
 
-    def _step(self, images: np.ndarray, views: np.ndarray, *, tuned: bool) -> float:
+    def _step(self, images: np.ndarray, views: np.ndarray) -> Loss:
         factor = self.options.rate(self.state.step, self.steps_per_epoch * self.options.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["peak"]
-        trunk, colour = self.cache.batch(images, views)
-        tokens = torch.from_numpy(self.corpus.tokens[images])
+        frozen = self.cache.batch(images, views)
+        batch = Batch(images, views, frozen, torch.from_numpy(self.corpus.tokens[images]))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.options.autocast):
-            loss = caption_loss(
-                self.model,
-                trunk.float(),
-                colour.float(),
-                tokens,
-                self.options.label_smoothing,
-                tuned,
-            )
+            loss = self.objective(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss.total)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         self.optimizer.step()
         self.average.update_parameters(self.model)
         self.state.step += 1
-        return float(loss.detach())
-
-
-def caption_loss(
-    model: ImageTransformer,
-    trunk: torch.Tensor,
-    colour: torch.Tensor,
-    tokens: torch.Tensor,
-    smoothing: float,
-    tuned: bool,
-) -> torch.Tensor:
-    """Mean cross-entropy a word; tokens int64 [B, C, T + 1]. Logits exist only off the padding."""
-    with torch.set_grad_enabled(tuned):
-        grid, pooled = model.grid(trunk)
-    memory = model.remember(trunk, colour, grid, pooled)
-    longest = int((tokens != PAD).sum(-1).max())
-    inputs, targets = tokens[:, :, : longest - 1], tokens[:, :, 1:longest]
-    kept = targets != PAD
-    hidden = model.decode(memory, inputs)[kept]
-    return F.cross_entropy(model.logits(hidden).float(), targets[kept], label_smoothing=smoothing)
+        return Loss(loss.total.detach(), loss.parts)
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
@@ -171,9 +154,9 @@ def _moving_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], No
     return update
 
 
-def _groups(model: ImageTransformer, options: TrainOptions) -> list[dict[str, object]]:
+def _groups(model: CaptionModel, options: TrainOptions) -> list[dict[str, object]]:
     """Parameter groups: the backbone's tail at its own rate, no decay on norms and biases."""
-    tail = {id(p) for p in model.backbone.tuned_parameters()}
+    tail = {id(p) for p in model.tuned_backbone()}
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if name.startswith("backbone.") and id(parameter) not in tail:

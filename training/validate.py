@@ -11,9 +11,9 @@ from edgecap.runtime.decoding.loop import generate
 from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
 from edgecap.runtime.text import Tokenizer
 from edgecap.training.data import CaptionedImage
-from edgecap.training.features import TrunkCache
+from edgecap.training.features import FeatureCache
 from edgecap.training.metrics import evaluate
-from edgecap.training.models.image_transformer import ImageTransformer
+from edgecap.training.models.base import CaptionModel
 from edgecap.training.torch_engine import TorchEngine
 from edgecap.training.vocabulary import BOS, EOS, PAD, UNK
 
@@ -31,12 +31,12 @@ class Validation:
     """
 
     images: Sequence[CaptionedImage]
-    cache: TrunkCache
+    cache: FeatureCache
     tokenizer: Tokenizer
     groups: tuple[tuple[str, int], ...]
     beams: int = 3
 
-    def captions(self, model: ImageTransformer) -> list[str]:
+    def captions(self, model: CaptionModel) -> list[str]:
         engine = TorchEngine(model)
         options = DecodingOptions(
             beams=self.beams, max_new_tokens=engine.max_positions, suppress_tokens=SUPPRESSED
@@ -44,13 +44,12 @@ class Validation:
         texts: list[str] = []
         for start in range(0, len(self.images), BATCH):
             rows = np.arange(start, min(start + BATCH, len(self.images)))
-            trunk, colour = self.cache.batch(rows, np.zeros_like(rows))
-            encoded = engine.encode_trunk(trunk.float(), colour.float())
+            encoded = engine.encode_frozen(self.cache.batch(rows, np.zeros_like(rows)))
             for best in generate(engine, encoded, options, SPECIAL).hypotheses:
                 texts.append(self.tokenizer.decode(list(best[0].tokens)))
         return texts
 
-    def score(self, model: ImageTransformer) -> dict[str, float]:
+    def score(self, model: CaptionModel) -> dict[str, float]:
         """Corpus scores of every group, and the mean caption length in words."""
         texts = self.captions(model)
         scores: dict[str, float] = {}

@@ -19,10 +19,8 @@ from edgecap.export.quantize import (  # noqa: E402
 from edgecap.runtime.captioner import Captioner  # noqa: E402
 from edgecap.runtime.decoding.loop import generate  # noqa: E402
 from edgecap.training.checkpoint import load_model, save_model  # noqa: E402
-from edgecap.training.models.image_transformer import (  # noqa: E402
-    ImageTransformer,
-    ImageTransformerOptions,
-)
+from edgecap.training.models import make_model  # noqa: E402
+from edgecap.training.models.encoders import EncoderOptions  # noqa: E402
 from edgecap.training.torch_engine import TorchEngine  # noqa: E402
 from edgecap.training.validate import SPECIAL  # noqa: E402
 from edgecap.training.vocabulary import build_word_tokenizer  # noqa: E402
@@ -40,17 +38,15 @@ def made(tmp_path_factory: pytest.TempPathFactory):
         cv2.imwrite(str(paths[-1]), getattr(data, name)()[..., ::-1])
     tokenizer = build_word_tokenizer([" ".join(WORDS)], 1)
     torch.manual_seed(3)
-    model = ImageTransformer(
-        ImageTransformerOptions(
-            tokenizer.get_vocab_size(), width=64, heads=4, hidden=96, max_positions=8
-        )
-    )
+    options = {"vocab_size": tokenizer.get_vocab_size(), "max_positions": 8}
+    options |= {"width": 64, "heads": 4, "hidden": 96}
+    model = make_model("image-transformer", EncoderOptions(), options)
     # Peaked logits and features of the usual size, so that equality is a test.
     torch.nn.init.normal_(model.embed.weight)
     save_model(folder / "checkpoint", model, tokenizer.to_str(), {"epoch": 1})
-    options = ExportOptions(name="small", calibration_images=4, novelty_images=4)
+    export = ExportOptions(name="small", calibration_images=4, novelty_images=4)
     bundles = export_bundles(
-        folder / "checkpoint", paths, folder / "f.edgecap", folder / "i.edgecap", options
+        folder / "checkpoint", paths, folder / "f.edgecap", folder / "i.edgecap", export
     )
     return load_model(folder / "checkpoint")[0], bundles, paths
 
@@ -59,7 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
 def test_float_bundle_equals_torch(made, beams: int) -> None:
     model, (bundle, _), paths = made
     engine, captioner = TorchEngine(model), Captioner(bundle, threads=1)
-    images = np.stack([resize(path) for path in paths])
+    images = np.stack([resize(path, 224) for path in paths])
     options = captioner.options(beams=beams)
     expected = generate(engine, engine.encode(images), options, SPECIAL).hypotheses
     for (best, *_), caption in zip(expected, captioner(paths, beams=beams), strict=True):
@@ -71,7 +67,7 @@ def test_int8_bundle_is_smaller_and_close(made) -> None:
     _, (large, small), paths = made
     assert small.path.stat().st_size < 0.4 * large.path.stat().st_size
     encoded = [
-        Captioner(bundle, threads=1).encode([resize(path) for path in paths])
+        Captioner(bundle, threads=1).encode([resize(path, 224) for path in paths])
         for bundle in (large, small)
     ]
     cosine = (encoded[0].features * encoded[1].features).sum(-1)
@@ -83,7 +79,7 @@ def test_static_quantisation_keeps_outer_convolutions_in_float(made) -> None:
     _, (large, _), paths = made
     encoder = onnx.load_from_string(large.files["encoder.onnx"])
     options = QuantizeOptions(static=True, float_first=2, float_last=50)
-    graph = quantize_encoder(encoder, [resize(path) for path in paths], options).graph
+    graph = quantize_encoder(encoder, [resize(path, 224) for path in paths], options).graph
     producers = {name: node.op_type for node in graph.node for name in node.output}
     fed = [producers.get(n.input[0]) for n in graph.node if n.op_type == "Conv"]
     assert len(fed) == 58

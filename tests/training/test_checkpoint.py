@@ -16,17 +16,14 @@ from edgecap.training.checkpoint import (  # noqa: E402
     save_model,
     save_state,
 )
-from edgecap.training.models.image_transformer import (  # noqa: E402
-    ImageTransformer,
-    ImageTransformerOptions,
-)
+from edgecap.training.models import CaptionModel, make_model  # noqa: E402
+from edgecap.training.models.encoders import EncoderOptions  # noqa: E402
 
 
-def small(seed: int) -> ImageTransformer:
+def small(seed: int) -> CaptionModel:
     torch.manual_seed(seed)
-    return ImageTransformer(
-        ImageTransformerOptions(30, width=24, heads=2, hidden=32, max_positions=5)
-    )
+    options = {"vocab_size": 30, "width": 24, "heads": 2, "hidden": 32, "max_positions": 5}
+    return make_model("image-transformer", EncoderOptions(), options)
 
 
 def test_model_comes_back(tmp_path: Path) -> None:

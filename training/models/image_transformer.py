@@ -1,9 +1,9 @@
-"""Image Transformer captioner over CNN grid features; the family of the default model.
+"""Image Transformer captioner; the family of the default model.
 
-One self-attention encoder layer over 7 x 7 grid tokens and one global token, then a Transformer
-decoder with cross-attention (Vaswani et al. 2017; pre-norm). Grid tokens see the network's last
-map, its stride-16 map folded to the same grid, and the plain colours of their cell, because the
-last map of an ImageNet network has lost most of what colour words need.
+Self-attention layers over one token a place and one global token, then a Transformer decoder with
+cross-attention (Vaswani et al. 2017; pre-norm). A place's token is the sum of linear projections of
+every map that the encoder gives; with the encoder ``patches`` it is the picture cut into patches
+(Dosovitskiy et al. 2021).
 """
 
 from __future__ import annotations
@@ -15,19 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edgecap.training.models.base import CaptionModel, Decoded, Encoding, Named, Step
+from edgecap.training.models.encoders.base import Frozen, ImageEncoder
 from edgecap.training.models.layers import (
     FastDropout,
     FeedForward,
     attend,
     attend_self,
+    attention_weights,
     split_heads,
 )
-from edgecap.training.models.mobilenet_edgetpu import FEATURES, MobileNetEdgeTPU
-
-IMAGE_SIZE = 224
-GRID = 7
-COLOUR_GRID = 28
-TOKENS = GRID * GRID + 1
 
 
 @dataclass(frozen=True)
@@ -79,15 +76,23 @@ class DecoderLayer(nn.Module):
         return split_heads(keys, self.heads).transpose(2, 3), split_heads(values, self.heads)
 
     def forward(
-        self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+        self,
+        x: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor,
+        seen: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Teacher forcing: x [B * C, L, d] for C captions an image, mask [L, L] additive."""
+        """Teacher forcing: x [B * C, L, d] for C captions an image, mask [L, L] additive. ``seen``
+        gets this layer's cross-attention [B, C * L, N], the mean over heads."""
         rows, length, d = x.shape
         batch = keys.shape[0]
         attended = attend_self(self.qkv(self.norm1(x)), self.heads, mask)
         x = x + self.dropout(self.self_out(attended))
         # The captions of one image share its memory: fold them into the query length.
         q = self.cross_q(self.norm2(x)).view(batch, -1, d)
+        if seen is not None:
+            seen.append(attention_weights(q, keys, self.heads).mean(1))
         crossed = attend(q, keys, values, self.heads).reshape(rows, length, d)
         x = x + self.dropout(self.cross_out(crossed))
         return x + self.dropout(self.ffn(self.norm3(x)))
@@ -111,21 +116,18 @@ class DecoderLayer(nn.Module):
         return x + self.ffn(self.norm3(x)), k, v
 
 
-class ImageTransformer(nn.Module):
+class ImageTransformer(CaptionModel):
     """uint8 pictures to captions; see the module's docstring."""
 
     family = "image-transformer"
+    options: ImageTransformerOptions
 
-    def __init__(self, options: ImageTransformerOptions) -> None:
-        super().__init__()
-        self.options = options
+    def __init__(self, options: ImageTransformerOptions, backbone: ImageEncoder) -> None:
+        super().__init__(options, backbone)
         d = options.width
-        self.backbone = MobileNetEdgeTPU()
-        self.project_head = nn.Linear(FEATURES, d)
-        self.project_mid = nn.Linear(96 * 4, d)
-        self.project_colour = nn.Linear(3 * (COLOUR_GRID // GRID) ** 2, d)
-        self.project_global = nn.Linear(FEATURES, d)
-        self.place = nn.Parameter(torch.randn(TOKENS, d) * 0.1)
+        self.project = nn.ModuleDict({n: nn.Linear(c, d) for n, c in backbone.widths.items()})
+        self.project_pooled = nn.Linear(backbone.features, d)
+        self.place = nn.Parameter(torch.randn(backbone.places + 1, d) * 0.1)
         self.input_dropout = FastDropout(options.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(options) for _ in range(options.encoder_layers))
         self.memory_norm = nn.LayerNorm(d)
@@ -141,90 +143,68 @@ class ImageTransformer(nn.Module):
         """The decoder's layers."""
         return cast("list[DecoderLayer]", list(self.decoder))
 
-    # ---- encoder ---------------------------------------------------------------------------
-
-    def trunk(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 [B, 224, 224, 3] RGB -> grid [B, 96, 14, 14] and colours 0..255 [B, 28, 28, 3]."""
-        x = pixels.permute(0, 3, 1, 2).float()
-        colours = F.avg_pool2d(x, IMAGE_SIZE // COLOUR_GRID).permute(0, 2, 3, 1)
-        return self.backbone.trunk(x / 127.5 - 1), colours
-
-    def grid(self, trunk: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """[B, 96, 14, 14] -> the last map [B, 49, 1280] and its mean [B, 1280]."""
-        tokens = self.backbone.tail(trunk).flatten(2).transpose(1, 2)
-        return tokens, tokens.mean(1)
-
-    def remember(
-        self,
-        trunk: torch.Tensor,
-        colours: torch.Tensor,
-        tokens: torch.Tensor,
-        pooled: torch.Tensor,
-    ) -> torch.Tensor:
-        """Maps of three depths -> memory tokens [B, 50, d]."""
-        x = self.project_head(tokens) + self.project_mid(_fold_channels(trunk))
-        x = x + self.project_colour(_fold_colours(colours / 127.5 - 1))
-        x = torch.cat([x, self.project_global(pooled)[:, None]], 1) + self.place
+    def encode(self, frozen: Frozen) -> Encoding:
+        """memory: key.i [B, h, d / h, N + 1] and value.i [B, h, N + 1, d / h] of every layer."""
+        features = self.backbone(frozen)
+        x = sum(layer(features.maps[name]) for name, layer in self.project.items())
+        x = torch.cat([x, self.project_pooled(features.pooled)[:, None]], 1) + self.place
         x = self.input_dropout(x)
         for layer in self.encoder:
             x = layer(x)
-        return self.memory_norm(x)
+        x = self.memory_norm(x)
+        memory: Named = {}
+        for i, decoder in enumerate(self.layers()):
+            memory[f"key.{i}"], memory[f"value.{i}"] = decoder.memory(x)
+        return Encoding(memory, {}, features.pooled)
 
-    # ---- decoder ---------------------------------------------------------------------------
-
-    def decode(self, memory: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Teacher forcing: int64 [B, C, L] -> hidden states [B, C, L, d]."""
+    def decode(
+        self, encoding: Encoding, tokens: torch.Tensor, *, attention: bool = False
+    ) -> Decoded:
         batch, captions, length = tokens.shape
-        x = self._embed(tokens.view(-1, length), self.position[:length])
-        mask = torch.full((length, length), -1e9, dtype=x.dtype).triu(1)
+        x = self._embed(tokens.reshape(-1, length), self.position[:length])
+        mask = torch.full((length, length), -1e9, dtype=x.dtype, device=x.device).triu(1)
         x = self.input_dropout(x)
-        for layer in self.layers():
-            x = layer(x, *layer.memory(memory), mask)
-        return self.norm(x).view(batch, captions, length, -1)
+        seen: list[torch.Tensor] | None = [] if attention else None
+        for i, layer in enumerate(self.layers()):
+            memory = encoding.memory
+            x = layer(x, memory[f"key.{i}"], memory[f"value.{i}"], mask, seen)
+        hidden = self.norm(x).view(batch, captions, length, -1)
+        if not seen:
+            return Decoded(hidden)
+        # The global token is no place; what is left is shown as shares of the places.
+        weights = torch.stack(seen).mean(0).view(batch, captions, length, -1)[..., :-1]
+        return Decoded(hidden, weights / weights.sum(-1, keepdim=True))
 
     def step(
         self,
         tokens: torch.Tensor,
         position: torch.Tensor,
         ancestry: torch.Tensor,
-        memory: list[tuple[torch.Tensor, torch.Tensor]],
-        cache: list[tuple[torch.Tensor, torch.Tensor]],
-    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
-        """One decoding step of B * K rows.
-
-        tokens : int64 [B, K]
-        position : int64 []
-        ancestry : bool [B, K, S], which of the S cache slots are a row's own past
-        memory : a pair a layer, as :meth:`DecoderLayer.memory` gives it
-        cache : keys and values of every slot a layer, [B, S, d] each
-
-        Returns logits [B, K, V] and this step's key and value rows a layer, [B, K, d] each.
-        """
+        memory: Named,
+        carry: Named,
+        cache: Named,
+    ) -> Step:
         beams = tokens.shape[1]
-        own = torch.eye(beams, dtype=torch.bool).expand(tokens.shape[0], beams, beams)
+        own = torch.eye(beams, dtype=torch.bool, device=tokens.device)
+        own = own.expand(tokens.shape[0], beams, beams)
         mask = torch.where(torch.cat([ancestry, own], 2), 0.0, -1e9)[:, None]
         x = self._embed(tokens, self.position[position])
-        appended = []
-        for layer, layer_memory, layer_cache in zip(self.layers(), memory, cache, strict=True):
-            x, key, value = layer.step(x, layer_memory, layer_cache, mask)
-            appended.append((key, value))
-        return self.logits(self.norm(x)), appended
+        append: Named = {}
+        for i, layer in enumerate(self.layers()):
+            key, value = f"key.{i}", f"value.{i}"
+            x, append[key], append[value] = layer.step(
+                x, (memory[key], memory[value]), (cache[key], cache[value]), mask
+            )
+        return Step(self.logits(self.norm(x)), {}, append)
+
+    def cache_widths(self) -> dict[str, int]:
+        layers = range(self.options.decoder_layers)
+        return {f"{part}.{i}": self.options.width for i in layers for part in ("key", "value")}
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[..., d] -> [..., V]; the output matrix is the embedding (Press and Wolf 2017)."""
+        """The output matrix is the embedding (Press and Wolf 2017)."""
         return F.linear(hidden, self.embed.weight)
 
     def _embed(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        return self.embed(tokens) + position
-
-
-def _fold_channels(x: torch.Tensor) -> torch.Tensor:
-    """[B, C, 14, 14] -> [B, 49, 4 * C]: every grid cell's four positions side by side."""
-    return F.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2)
-
-
-def _fold_colours(x: torch.Tensor) -> torch.Tensor:
-    """[B, 28, 28, 3] -> [B, 49, 48]."""
-    side = COLOUR_GRID // GRID
-    x = x.reshape(x.shape[0], GRID, side, GRID, side, 3).permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(x.shape[0], GRID * GRID, side * side * 3)
+        embedded: torch.Tensor = self.embed(tokens)
+        return embedded + position

@@ -75,10 +75,18 @@ def attend(
     Written out because the fused CPU operator's backward pass is slower than these five.
     """
     batch, length, d = q.shape
-    scores = (split_heads(q, heads) @ keys) * (1 / math.sqrt(d // heads))
+    weights = attention_weights(q, keys, heads, mask)
+    return (weights @ values).transpose(1, 2).reshape(batch, length, d)
+
+
+def attention_weights(
+    q: torch.Tensor, keys: torch.Tensor, heads: int, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The softmax of :func:`attend`, [B, h, L, N]."""
+    scores = (split_heads(q, heads) @ keys) * (1 / math.sqrt(q.shape[-1] // heads))
     if mask is not None:
         scores = scores + mask
-    return (scores.softmax(-1) @ values).transpose(1, 2).reshape(batch, length, d)
+    return scores.softmax(-1)
 
 
 def attend_self(qkv: torch.Tensor, heads: int, mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -7,21 +7,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from edgecap.training.models.image_transformer import (  # noqa: E402
-    ImageTransformer,
-    ImageTransformerOptions,
-)
+from edgecap.training.models import CaptionModel, make_model  # noqa: E402
+from edgecap.training.models.encoders import EncoderOptions  # noqa: E402
 from edgecap.training.torch_engine import TorchEngine  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def model() -> ImageTransformer:
+def model() -> CaptionModel:
     torch.manual_seed(0)
-    options = ImageTransformerOptions(
-        vocab_size=97, width=48, heads=4, hidden=64, encoder_layers=1, decoder_layers=2,
-        max_positions=7,
-    )  # fmt: skip
-    made = ImageTransformer(options).eval()
+    options = {"vocab_size": 97, "width": 48, "heads": 4, "hidden": 64, "max_positions": 7}
+    made = make_model("image-transformer", EncoderOptions(), options).eval()
     torch.nn.init.normal_(made.embed.weight)
     return made
 
@@ -30,7 +25,7 @@ def pictures(count: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, 224, 224, 3), np.uint8)
 
 
-def test_steps_equal_teacher_forcing_along_changing_beams(model: ImageTransformer) -> None:
+def test_steps_equal_teacher_forcing_along_changing_beams(model: CaptionModel) -> None:
     batch, beams, length = 2, 3, 6
     engine = TorchEngine(model)
     encoded = engine.encode(pictures(batch))
@@ -40,8 +35,7 @@ def test_steps_equal_teacher_forcing_along_changing_beams(model: ImageTransforme
     past = [[] for _ in range(rows)]
     ancestry = np.zeros((rows, slots), bool)
     with torch.inference_mode():
-        trunk, colours = model.trunk(torch.from_numpy(pictures(batch)))
-        memory = model.remember(trunk, colours, *model.grid(trunk))
+        encoding = model.encode(model.frozen(torch.from_numpy(pictures(batch))))
     parents = np.arange(rows)
     for t in range(length):
         tokens = generator.integers(0, 97, rows)
@@ -49,7 +43,7 @@ def test_steps_equal_teacher_forcing_along_changing_beams(model: ImageTransforme
         logits = runner.step(tokens, t, parents, ancestry)
         with torch.inference_mode():
             full = torch.tensor(past).view(batch, beams, -1)
-            expected = model.logits(model.decode(memory, full)[:, :, -1]).view(rows, -1)
+            expected = model.logits(model.decode(encoding, full).hidden[:, :, -1]).view(rows, -1)
         np.testing.assert_allclose(logits, expected.numpy(), atol=2e-4)
         parents = np.concatenate([generator.integers(b * beams, (b + 1) * beams, beams)
                                   for b in range(batch)])  # fmt: skip
@@ -57,14 +51,14 @@ def test_steps_equal_teacher_forcing_along_changing_beams(model: ImageTransforme
         ancestry[np.arange(rows), t * beams + parents % beams] = True
 
 
-def test_memory_of_a_picture_does_not_depend_on_its_batch(model: ImageTransformer) -> None:
+def test_memory_of_a_picture_does_not_depend_on_its_batch(model: CaptionModel) -> None:
     engine = TorchEngine(model)
     both, one = engine.encode(pictures(2)), engine.encode(pictures(2)[1:])
     for name, value in one.memory.items():
         np.testing.assert_allclose(value[0], both.memory[name][1], atol=1e-4)
 
 
-def test_dropout_keeps_the_mean_and_is_off_in_evaluation(model: ImageTransformer) -> None:
+def test_dropout_keeps_the_mean_and_is_off_in_evaluation(model: CaptionModel) -> None:
     from edgecap.training.models.layers import FastDropout
 
     layer = FastDropout(0.25)

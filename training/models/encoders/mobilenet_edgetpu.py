@@ -16,6 +16,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from edgecap.runtime.errors import DataError
+from edgecap.training.models.encoders.base import (
+    EncoderOptions,
+    Features,
+    Frozen,
+    ImageEncoder,
+)
 
 
 @dataclass(frozen=True)
@@ -102,15 +108,33 @@ class InvertedBlock(nn.Module):
         return x + y if self.residual else y
 
 
-class MobileNetEdgeTPU(nn.Module):
-    """Backbone in two halves: ``trunk`` (stem to blocks.4, stride 16) and ``tail`` (to stride 32).
+IMAGE_SIZE = 224
+GRID = 7
+COLOUR_GRID = 28
+MID = 5  # blocks before this one run at stride 16 or finer; their last map is kept as "mid"
+LAST = 7  # conv_head, counted as the layer after blocks.6
 
-    Input float [B, 3, 224, 224], RGB in -1..1. BatchNorm stays in evaluation mode while training:
-    its statistics are those of ImageNet and the batches of captioning are small.
+
+class MobileNetEdgeTPU(ImageEncoder):
+    """Maps of three depths on a 7 x 7 grid: the last one ("head"), the stride-16 map folded to the
+    same grid ("mid"), and the plain colours of each cell ("colour"), because the last map of an
+    ImageNet network has lost most of what colour words need.
+
+    BatchNorm stays in evaluation mode while training: its statistics are those of ImageNet and the
+    batches of captioning are small.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tuned_from: int | None = None) -> None:
         super().__init__()
+        if tuned_from is not None and not 0 <= tuned_from <= LAST + 1:
+            raise DataError(
+                f"tuned_from is {tuned_from}; mobilenet-edgetpu has layers 0 to {LAST}, "
+                f"{LAST + 1} freezes all"
+            )
+        self.tuned_from = tuned_from
+        self.image_size, self.places, self.features = IMAGE_SIZE, GRID * GRID, FEATURES
+        side = COLOUR_GRID // GRID
+        self.widths = {"head": FEATURES, "mid": STAGES[3].channels * 4, "colour": 3 * side * side}
         self.conv_stem, self.bn1 = _conv(3, 32, 3, 2), nn.BatchNorm2d(32)
         blocks: list[nn.Sequential] = [nn.Sequential(ConvBlock(32, 16))]
         cin = 16
@@ -131,28 +155,56 @@ class MobileNetEdgeTPU(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.conv_head, self.bn2 = _conv(cin, FEATURES), nn.BatchNorm2d(FEATURES)
 
-    def trunk(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, 3, 224, 224] -> [B, 96, 14, 14]."""
-        x = F.relu(self.bn1(self.conv_stem(x)))
-        for stage in self.blocks[:5]:
+    @property
+    def cut(self) -> int:
+        """The first of ``blocks`` that is not in the frozen half."""
+        return MID if self.tuned_from is None else min(self.tuned_from, MID)
+
+    def frozen(self, pixels: torch.Tensor) -> Frozen:
+        """uint8 [B, 224, 224, 3] -> (map [B, 96, 14, 14], colours 0..255 [B, 28, 28, 3]); another$
+        map where early layers are trained, too."""
+        x = pixels.permute(0, 3, 1, 2).float()
+        colours = F.avg_pool2d(x, IMAGE_SIZE // COLOUR_GRID).permute(0, 2, 3, 1)
+        if self.cut == 0:
+            return pixels, colours
+        return self._run(self._stem(x), 0, self.cut), colours
+
+    def forward(self, frozen: Frozen) -> Features:
+        x, colours = frozen
+        if self.cut == 0:
+            x = self._stem(x.permute(0, 3, 1, 2).float())
+        mid = self._run(x, self.cut, MID)
+        head = F.relu(self.bn2(self.conv_head(self._run(mid, MID, len(self.blocks)))))
+        tokens = head.flatten(2).transpose(1, 2)
+        maps = {
+            "head": tokens,
+            "mid": F.pixel_unshuffle(mid, 2).flatten(2).transpose(1, 2),
+            "colour": _fold_colours(colours / 127.5 - 1),
+        }
+        return Features(maps, tokens.mean(1))
+
+    def _stem(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.bn1(self.conv_stem(x / 127.5 - 1)))
+
+    def _run(self, x: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        for stage in self.blocks[start:stop]:
             x = stage(x)
         return x
 
-    def tail(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, 96, 14, 14] -> [B, 1280, 7, 7]."""
-        for stage in self.blocks[5:]:
-            x = stage(x)
-        return F.relu(self.bn2(self.conv_head(x)))
-
     def tuned_parameters(self) -> Iterator[nn.Parameter]:
-        """What captioning fine-tunes: all after blocks.5.0, whose strided 5 x 5 depthwise
-        convolution has a backward pass slower than the rest of a training step."""
-        for part in (
-            *list(self.blocks[5].children())[1:],
-            self.blocks[6],
-            self.conv_head,
-            self.bn2,
-        ):
+        """By default all after blocks.5.0, whose strided 5 x 5 depthwise convolution has a backward
+        pass slower than the rest of a training step."""
+        first = self.tuned_from
+        parts: list[nn.Module] = []
+        if first == 0:
+            parts += [self.conv_stem, self.bn1]
+        if first is None:
+            parts += [*list(self.blocks[MID].children())[1:], *self.blocks[MID + 1 :]]
+        else:
+            parts += self.blocks[first:]
+        if first is None or first <= LAST:
+            parts += [self.conv_head, self.bn2]
+        for part in parts:
             yield from part.parameters()
 
     def train(self, mode: bool = True) -> MobileNetEdgeTPU:
@@ -162,11 +214,18 @@ class MobileNetEdgeTPU(nn.Module):
                 module.eval()
         return self
 
-    def load_pretrained(self, path: str) -> torch.Tensor:
-        """Load the published ImageNet weights; returns the classifier [1000, 1281] (bias last)."""
+    def load_pretrained(self, weights: str) -> None:
+        """Load the published ImageNet weights, a safetensors file or the folder with it."""
+        self.load_classifier(weights)
+
+    def load_classifier(self, weights: str) -> torch.Tensor:
+        """Load the weights; returns the ImageNet classifier [1000, 1281] (bias last)."""
         from safetensors.torch import load_file
 
-        if not Path(path).is_file():
+        path = Path(weights)
+        if path.is_dir():
+            path = path / "model.safetensors"
+        if not path.is_file():
             raise DataError(f"no weights at {path}; give the folder of published weights")
         state = load_file(path)
         classifier = torch.cat(
@@ -179,3 +238,14 @@ class MobileNetEdgeTPU(nn.Module):
                 f"{path} is not this network: missing {missing[:3]}, unexpected {unexpected[:3]}"
             )
         return classifier
+
+
+def _fold_colours(x: torch.Tensor) -> torch.Tensor:
+    """[B, 28, 28, 3] -> [B, 49, 48]."""
+    side = COLOUR_GRID // GRID
+    x = x.reshape(x.shape[0], GRID, side, GRID, side, 3).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(x.shape[0], GRID * GRID, side * side * 3)
+
+
+def make(options: EncoderOptions) -> MobileNetEdgeTPU:
+    return MobileNetEdgeTPU(options.tuned_from)

@@ -1,0 +1,162 @@
+"""Quantisation-aware fine-tuning: the float model teaches the one that ships.
+
+The frozen half is quantised first and its integer graph fills the cache; the weights of everything
+after it are rounded to int8 in the forward pass while their gradients pass straight through (Bengio
+et al. 2013; Jacob et al. 2018), and the loss is the distance to the float model's distributions.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from tokenizers import Tokenizer as HfTokenizer
+from torch import nn
+from torch.nn.utils import parametrize
+
+from edgecap.export.quantize import SMALLEST, QuantizeOptions
+from edgecap.export.quantized_trunk import QuantizedTrunk, calibration_pictures, quantize_trunk
+from edgecap.training.checkpoint import load_model
+from edgecap.training.corpus import build_corpus, read_images
+from edgecap.training.models import make_model
+from edgecap.training.models.base import CaptionModel
+from edgecap.training.objectives import Distillation, DistillationOptions
+from edgecap.training.recipe import Recipe
+from edgecap.training.run import held_images, recipe_cache, validation
+from edgecap.training.trainer import Trainer, TrainOptions
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class RoundToInt8(nn.Module):
+    """Symmetric int8 with a scale for each slice along the first axis, as the bundle stores it.
+
+    axes : what is reduced for the scale; all but the first for kernels and matrices of Linear, the
+        first alone for what is added as it stands
+    """
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        scale = weight.detach().abs().amax(self.axes, keepdim=True) / 127
+        scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+        rounded = (weight.detach() / scale).round() * scale
+        return weight + (rounded - weight.detach())
+
+
+def round_weights(model: CaptionModel) -> int:
+    """Round what the bundle will store as int8, in place; returns how many tensors that are."""
+    count = 0
+    for owner in list(model.modules()):
+        for name, value in list(owner.named_parameters(recurse=False)):
+            if value.ndim not in (2, 4) or value.numel() < SMALLEST:
+                continue
+            layer = isinstance(owner, (nn.Linear, nn.Conv2d, nn.Embedding))
+            axes = tuple(range(1, value.ndim)) if layer else (0,)
+            parametrize.register_parametrization(owner, name, RoundToInt8(axes))
+            count += 1
+    return count
+
+
+def with_plain_weights(model: CaptionModel) -> CaptionModel:
+    """A new model with the unrounded weights under their usual names.
+
+    Made anew, because copies of a parametrised module share its class: taking the parametrisation
+    off one of them would take it off all.
+    """
+    options = {f.name: getattr(model.options, f.name) for f in fields(model.options)}
+    plain = make_model(model.family, model.backbone.made_with, options, pretrained=False)
+    state = {
+        name.replace("parametrizations.", "").removesuffix(".original"): value
+        for name, value in model.state_dict().items()
+    }
+    plain.load_state_dict(state)
+    return plain.eval()
+
+
+@dataclass(frozen=True)
+class FineTuneOptions:
+    """How long and how hard; the peaks are a fraction of those of training."""
+
+    train: TrainOptions = field(
+        default_factory=lambda: TrainOptions(
+            epochs=3, decoder_rate=1e-4, encoder_rate=4e-5, frozen_epochs=0, warm_up=60
+        )
+    )
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    quantize: QuantizeOptions = field(default_factory=lambda: QuantizeOptions(static=True))
+    calibration_images: int = 128
+    views: int = 3
+    seed: int = 0
+
+
+def fine_tune(
+    checkpoint: Path,
+    recipe: Recipe,
+    folder: Path,
+    cache: Path,
+    options: FineTuneOptions,
+    threads: int,
+) -> Path:
+    """Fine-tune ``checkpoint`` for int8 in ``folder``; resumable. Returns the best checkpoint.
+
+    cache : holds the float features ("train", "val") and the integer trunk's ("int8-train",
+        "int8-val"); what is missing is computed
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(options.seed)
+    teacher, tokenizer_json, _ = load_model(checkpoint)
+    teacher.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student = copy.deepcopy(teacher)
+    images, held = read_images(recipe.train), held_images(recipe)
+    seen = recipe_cache(recipe, teacher, cache / "train", images, views=options.views)
+    trunk = QuantizedTrunk(_trunk(teacher, recipe, folder / "trunk.onnx", options), threads)
+    source = f"int8 {options.quantize}"
+    quantised = {
+        name: recipe_cache(
+            recipe, student, cache / f"int8-{name}", part, views=views, frozen=(trunk, source)
+        )
+        for name, part, views in (("train", images, options.views), ("val", held, 1))
+    }
+    round_weights(student)
+    tokenizer = HfTokenizer.from_str(tokenizer_json)
+    trainer = Trainer(
+        student,
+        tokenizer_json,
+        build_corpus(images, tokenizer, recipe.captions, student.options.max_positions),
+        quantised["train"],
+        validation(recipe, tokenizer_json, quantised["val"]),
+        options.train,
+        folder,
+        Distillation(teacher, seen, options.distillation, options.train.label_smoothing),
+        publish=with_plain_weights,
+    )
+    trainer.run()
+    return folder / "best"
+
+
+def _trunk(
+    model: CaptionModel, recipe: Recipe, path: Path, options: FineTuneOptions
+) -> onnx.ModelProto:
+    import onnx
+
+    if path.exists():
+        return onnx.load(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = calibration_pictures(
+        [image.path for image in read_images(recipe.train)],
+        model.image_size,
+        options.calibration_images,
+        options.seed,
+    )
+    proto = quantize_trunk(model, pictures, options.quantize)
+    onnx.save(proto, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
+    return proto
