@@ -15,15 +15,11 @@ import torch
 
 from edgecap.export.graphs import NoveltyHead
 from edgecap.export.onnx import export_graphs
-from edgecap.export.quantize import (
-    QuantizeOptions,
-    quantize_encoder,
-    store_weights_int8,
-)
+from edgecap.export.quantize import QuantizeOptions, quantize_encoder, store_weights_int8
+from edgecap.export.quantized_trunk import calibration_pictures
 from edgecap.runtime.bundle import Bundle, read_bundle, write_bundle
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.engines.onnx import describe_graph, open_session
-from edgecap.runtime.image import load_image, resize_image
 from edgecap.runtime.manifest import (
     DataEntry,
     DecodingDefaults,
@@ -67,40 +63,69 @@ class ExportOptions:
 
 
 def export_bundles(
-    checkpoint: Path, paths: Sequence[Path], float_out: Path, int8_out: Path, options: ExportOptions
+    checkpoint: Path,
+    paths: Sequence[Path],
+    float_out: Path,
+    int8_out: Path,
+    options: ExportOptions,
+    float_checkpoint: Path | None = None,
 ) -> tuple[Bundle, Bundle]:
     """Write the float and the int8 bundle of a checkpoint folder.
 
     paths : training photographs, for the novelty head and the activation ranges
+    float_checkpoint : where ``checkpoint`` was fine-tuned for int8, the model it comes from: the
+        float bundle is made of that one
+
+    A checkpoint that says what it was fine-tuned for is quantised so, whatever the options say.
 
     Confidence and scores are added later, by measuring these very bundles.
     """
-    model, tokenizer_json, meta = load_model(checkpoint)
-    generator = np.random.default_rng(options.seed)
-    order = [paths[i] for i in generator.permutation(len(paths))]
-    size = model.image_size
-    photographs = [resize(path, size) for path in order[: options.novelty_images]]
-    others = no_photographs(len(photographs) // 2, size, options.seed)
-    novelty = NoveltyHead.fit(pooled_features(model, photographs), pooled_features(model, others))
-    encoder, decoder = export_graphs(model, novelty)
-    manifest = _manifest(model, tokenizer_json, meta, encoder, decoder, options)
+    size, seed = load_model(checkpoint)[0].image_size, options.seed
+    # The first of them are the calibration pictures: the order is the same.
+    photographs = calibration_pictures(paths, size, options.novelty_images, seed)
+    others = no_photographs(len(photographs) // 2, size, seed)
+    tokenizer_json, manifest, encoder, decoder = _float_graphs(
+        float_checkpoint or checkpoint, photographs, others, options
+    )
     tokenizer = tokenizer_json.encode()
     write_bundle(float_out, manifest, _files(encoder, decoder, tokenizer))
+    if float_checkpoint is not None:
+        tokenizer_json, manifest, encoder, decoder = _float_graphs(
+            checkpoint, photographs, others, options
+        )
+    quantize = options.quantize
+    meta = json.loads(manifest.provenance["checkpoint"])
+    if "quantize" in meta:
+        quantize = QuantizeOptions(**meta["quantize"])
     small = msgspec.structs.replace(
         manifest,
         quantisation=Quantisation(
-            encoder=STATIC if options.quantize.static else WEIGHTS,
+            encoder=STATIC if quantize.static else WEIGHTS,
             decoder=WEIGHTS,
         ),
     )
-    if options.quantize.static:
-        calibration = [resize(path, size) for path in order[: options.calibration_images]]
-        quantised = store_weights_int8(quantize_encoder(encoder, calibration, options.quantize))
+    if quantize.static:
+        calibration = photographs[: options.calibration_images]
+        quantised = store_weights_int8(quantize_encoder(encoder, calibration, quantize))
     else:
         quantised = store_weights_int8(encoder)
     files = _files(quantised, store_weights_int8(decoder), tokenizer)
     write_bundle(int8_out, small, files)
     return read_bundle(float_out), read_bundle(int8_out)
+
+
+def _float_graphs(
+    checkpoint: Path,
+    photographs: Sequence[npt.NDArray[np.uint8]],
+    others: Sequence[npt.NDArray[np.uint8]],
+    options: ExportOptions,
+) -> tuple[str, Manifest, onnx.ModelProto, onnx.ModelProto]:
+    """Tokenizer, manifest and the two graphs of a checkpoint, novelty head included."""
+    model, tokenizer_json, meta = load_model(checkpoint)
+    novelty = NoveltyHead.fit(pooled_features(model, photographs), pooled_features(model, others))
+    encoder, decoder = export_graphs(model, novelty)
+    manifest = _manifest(model, tokenizer_json, meta, encoder, decoder, options)
+    return tokenizer_json, manifest, encoder, decoder
 
 
 def pooled_features(model: CaptionModel, pictures: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
@@ -111,11 +136,6 @@ def pooled_features(model: CaptionModel, pictures: Sequence[npt.NDArray[np.uint8
         with torch.inference_mode():
             parts.append(model.encode(model.frozen(torch.from_numpy(pixels))).pooled)
     return torch.cat(parts)
-
-
-def resize(path: Path, size: int) -> npt.NDArray[np.uint8]:
-    """A photograph as the encoder sees it, uint8 [S, S, 3]."""
-    return resize_image(load_image(path), size)
 
 
 def replace_manifest(bundle: Bundle, manifest: Manifest) -> Captioner:

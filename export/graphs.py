@@ -102,7 +102,9 @@ class DecoderGraph(nn.Module):
     def forward(self, *arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
         given = dict(zip(self.input_names(), arguments, strict=True))
         token = given["token"]
-        batch = given[f"memory.{self.memory[0]}"].shape[0]
+        # Where nothing is shared by the rows of a picture they need not be told apart.
+        shared = [n for n in self.input_names() if n.startswith(("memory.", "cache."))]
+        batch = given[shared[0]].shape[0] if shared else 1
         rows = token.shape[0]
         side = (batch, rows // batch)
         carry = {}

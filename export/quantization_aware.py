@@ -8,8 +8,9 @@ et al. 2013; Jacob et al. 2018), and the loss is the distance to the float model
 from __future__ import annotations
 
 import copy
+import json
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,9 @@ class FineTuneOptions:
         )
     )
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
-    quantize: QuantizeOptions = field(default_factory=lambda: QuantizeOptions(static=True))
+    quantize: QuantizeOptions = field(
+        default_factory=lambda: QuantizeOptions(static=True, matmuls=False)
+    )
     calibration_images: int = 128
     views: int = 3
     seed: int = 0
@@ -139,7 +142,18 @@ def fine_tune(
         publish=with_plain_weights,
     )
     trainer.run()
+    _say_how(folder / "best", options.quantize)
     return folder / "best"
+
+
+def _say_how(checkpoint: Path, options: QuantizeOptions) -> None:
+    """Write into the checkpoint what it was fine-tuned for; the export does just that."""
+    path = checkpoint / "model.json"
+    description = json.loads(path.read_text())
+    description["meta"]["quantize"] = asdict(options)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(description, indent=1))
+    os.replace(part, path)
 
 
 def _trunk(

@@ -36,7 +36,7 @@ class QuantizeOptions:
     percentile: float = 99.99
     float_first: int = 2  # convolutions from the picture on
     float_last: int = 24  # convolutions up to the last feature map
-    matmuls: bool = True  # also the linear layers of the encoder
+    matmuls: bool = False  # also the linear layers of the encoder
 
 
 def quantize_encoder(

@@ -30,6 +30,7 @@ class ReleaseOptions:
     export: ExportOptions
     tests: tuple[SplitSpec, ...] = ()
     floor: float = 0.25  # confidence under which a caption is "(not sure)"
+    float_checkpoint: Path | None = None  # what the checkpoint was fine-tuned for int8 from
     threads: int = 2
 
 
@@ -52,7 +53,9 @@ def release(
     bundles = dict(
         zip(
             ("float32", "int8"),
-            export_bundles(checkpoint, train, float_out, out, options.export),
+            export_bundles(
+                checkpoint, train, float_out, out, options.export, options.float_checkpoint
+            ),
             strict=True,
         )
     )

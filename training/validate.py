@@ -20,6 +20,8 @@ from edgecap.training.vocabulary import BOS, EOS, PAD, UNK
 SPECIAL = SpecialTokens(bos=BOS, eos=EOS, pad=PAD)
 SUPPRESSED = (PAD, BOS, UNK)
 BATCH = 50
+# A caption that ends on one of these breaks off.
+BROKEN = frozenset(["a", "an", "the", "with", "of", "and"])
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Validation:
         return texts
 
     def score(self, model: CaptionModel) -> dict[str, float]:
-        """Corpus scores of every group, and the mean caption length in words."""
+        """Corpus scores of every group, the mean length in words, and what tells a collapse: the
+        share of captions that break off ("endings") and of captions that differ ("distinct")."""
         texts = self.captions(model)
         scores: dict[str, float] = {}
         start = 0
@@ -66,5 +69,15 @@ class Validation:
             ).corpus
             prefix = "" if number == 0 else f"{name}/"
             scores |= {prefix + metric: value for metric, value in corpus.items()}
-        scores["words"] = float(np.mean([len(text.split()) for text in texts]))
-        return scores
+        return scores | caption_statistics(texts)
+
+
+def caption_statistics(texts: Sequence[str]) -> dict[str, float]:
+    """words : mean length; endings : share that end on a word of ``BROKEN``; distinct : share of
+    different captions."""
+    words = [text.split() for text in texts]
+    return {
+        "words": float(np.mean([len(one) for one in words])),
+        "endings": float(np.mean([bool(one) and one[-1] in BROKEN for one in words])),
+        "distinct": len(set(texts)) / max(1, len(texts)),
+    }

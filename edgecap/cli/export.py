@@ -25,6 +25,11 @@ import click
     metavar="NAME:FOLDER=SPLIT",
     help="Measured once, at the end; never used for choosing.",
 )
+@click.option(
+    "--float-checkpoint",
+    type=click.Path(),
+    help="The model that CHECKPOINT was fine-tuned for int8 from; its scores stand as float32.",
+)
 @click.option("--name", default="default", show_default=True, help="The model's name.")
 @click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True)
 def command(
@@ -35,6 +40,7 @@ def command(
     weights: str,
     record: str | None,
     tests: tuple[str, ...],
+    float_checkpoint: str | None,
     name: str,
     threads: int,
 ) -> None:
@@ -54,11 +60,12 @@ def command(
             raise OptionsError(f"--test is {test!r}; give NAME:FOLDER=SPLIT")
         specs.append(SplitSpec(place, split))
     folder = Path(checkpoint)
-    if not (folder / "model.json").is_file():
-        raise DataError(
-            f"{checkpoint} is no checkpoint: it has no model.json; give the folder "
-            "that `edgecap train` printed"
-        )
+    for place in (checkpoint, float_checkpoint or checkpoint):
+        if not (Path(place) / "model.json").is_file():
+            raise DataError(
+                f"{place} is no checkpoint: it has no model.json; give the folder that "
+                "`edgecap train` or `edgecap quantize` printed"
+            )
     out = Path(output)
     plan = read_recipe(recipe, data, weights)
     options = ExportOptions(
@@ -77,7 +84,12 @@ def command(
         plan,
         out,
         Path(record) if record else out.parent / f"{out.stem}-record",
-        ReleaseOptions(options, tuple(specs), threads=threads),
+        ReleaseOptions(
+            options,
+            tuple(specs),
+            threads=threads,
+            float_checkpoint=Path(float_checkpoint) if float_checkpoint else None,
+        ),
     )
     click.echo(f"{made.bundle} {made.bundle.stat().st_size / 1e6:.2f} MB")
     click.echo(f"{made.float_bundle} {made.float_bundle.stat().st_size / 1e6:.2f} MB")

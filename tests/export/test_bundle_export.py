@@ -10,7 +10,7 @@ onnx = pytest.importorskip("onnx")
 cv2 = pytest.importorskip("cv2")
 data = pytest.importorskip("skimage.data")
 
-from edgecap.export.bundle import ExportOptions, export_bundles, resize  # noqa: E402
+from edgecap.export.bundle import ExportOptions, export_bundles  # noqa: E402
 from edgecap.export.quantize import (  # noqa: E402
     QuantizeOptions,
     quantize_encoder,
@@ -18,12 +18,18 @@ from edgecap.export.quantize import (  # noqa: E402
 )
 from edgecap.runtime.captioner import Captioner  # noqa: E402
 from edgecap.runtime.decoding.loop import generate  # noqa: E402
+from edgecap.runtime.image import load_image, resize_image  # noqa: E402
 from edgecap.training.checkpoint import load_model, save_model  # noqa: E402
 from edgecap.training.models import make_model  # noqa: E402
 from edgecap.training.models.encoders import EncoderOptions  # noqa: E402
 from edgecap.training.torch_engine import TorchEngine  # noqa: E402
 from edgecap.training.validate import SPECIAL  # noqa: E402
 from edgecap.training.vocabulary import build_word_tokenizer  # noqa: E402
+
+
+def resize(path) -> np.ndarray:
+    return resize_image(load_image(path), 224)
+
 
 WORDS = [f"{a}{b}" for a in "abcdefghi" for b in "klmnopqrst"]
 
@@ -55,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
 def test_float_bundle_equals_torch(made, beams: int) -> None:
     model, (bundle, _), paths = made
     engine, captioner = TorchEngine(model), Captioner(bundle, threads=1)
-    images = np.stack([resize(path, 224) for path in paths])
+    images = np.stack([resize(path) for path in paths])
     options = captioner.options(beams=beams)
     expected = generate(engine, engine.encode(images), options, SPECIAL).hypotheses
     for (best, *_), caption in zip(expected, captioner(paths, beams=beams), strict=True):
@@ -67,7 +73,7 @@ def test_int8_bundle_is_smaller_and_close(made) -> None:
     _, (large, small), paths = made
     assert small.path.stat().st_size < 0.4 * large.path.stat().st_size
     encoded = [
-        Captioner(bundle, threads=1).encode([resize(path, 224) for path in paths])
+        Captioner(bundle, threads=1).encode([resize(path) for path in paths])
         for bundle in (large, small)
     ]
     cosine = (encoded[0].features * encoded[1].features).sum(-1)
@@ -79,7 +85,7 @@ def test_static_quantisation_keeps_outer_convolutions_in_float(made) -> None:
     _, (large, _), paths = made
     encoder = onnx.load_from_string(large.files["encoder.onnx"])
     options = QuantizeOptions(static=True, float_first=2, float_last=50)
-    graph = quantize_encoder(encoder, [resize(path, 224) for path in paths], options).graph
+    graph = quantize_encoder(encoder, [resize(path) for path in paths], options).graph
     producers = {name: node.op_type for node in graph.node for name in node.output}
     fed = [producers.get(n.input[0]) for n in graph.node if n.op_type == "Conv"]
     assert len(fed) == 58
