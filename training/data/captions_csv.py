@@ -11,55 +11,24 @@ import io
 from pathlib import Path
 
 from edgecap.runtime.errors import DataError
-from edgecap.training.data.base import CaptionDataset, CaptionedImage, Problems
+from edgecap.training.data.assemble import assemble
+from edgecap.training.data.base import CaptionDataset, CaptionedImage
+from edgecap.training.data.files import read_text, require_folder
 
 COLUMNS = ("image", "caption_index", "caption")
-# A caption that ends in one of these has lost the rest of its sentence.
-_DANGLING = frozenset(["a", "an", "the", "of", "and", "or", "while"])
 
 
 def read(
     name: str, folder: Path, split: str, *, strict: bool, skip_damaged: bool
 ) -> CaptionDataset:
     """Read one split. With ``strict``, an image without file or captions is a DataError."""
-    if not folder.is_dir():
-        raise DataError(f"no folder {str(folder)!r}; give NAME:FOLDER with the data set's folder")
-    names = _split_names(folder, split)
+    names = _split_names(require_folder(folder), split)
     captions = _captions(folder / "captions.csv")
-    images: list[CaptionedImage] = []
-    missing: list[str] = []
-    without: list[str] = []
-    damaged: list[tuple[str, str]] = []
-    for image in names:
-        texts = captions.get(image, [])
-        damaged += [(image, text) for text in texts if is_damaged(text)]
-        if skip_damaged:
-            texts = [text for text in texts if not is_damaged(text)]
-        path = folder / "images" / image
-        if not path.is_file():
-            missing.append(image)
-        elif not texts:
-            without.append(image)
-        else:
-            images.append(CaptionedImage(image, path, tuple(texts)))
-    problems = Problems(tuple(missing), tuple(without), tuple(damaged))
-    if strict and (missing or without):
-        raise DataError(
-            f"split {split!r} of {str(folder)!r} has {problems}; mend the folder or open it "
-            "without strict"
-        )
-    if not images:
-        raise DataError(
-            f"split {split!r} of {str(folder)!r} has no image with file and captions: {problems}; "
-            "is 'images' complete?"
-        )
-    return CaptionDataset(name, folder, split, tuple(images), problems)
-
-
-def is_damaged(caption: str) -> bool:
-    """True for a caption that was cut off: one word or none, or a last word such as "of"."""
-    words = caption.lower().replace(".", " ").split()
-    return len(words) < 2 or words[-1] in _DANGLING
+    named = (
+        CaptionedImage(image, folder / "images" / image, tuple(captions.get(image, ())))
+        for image in names
+    )
+    return assemble(name, folder, split, named, strict=strict, skip_damaged=skip_damaged)
 
 
 def splits(folder: Path) -> list[str]:
@@ -73,7 +42,8 @@ def _split_names(folder: Path, split: str) -> list[str]:
         listed = ", ".join(known) or "none: it has no SPLIT.txt"
         raise DataError(f"unknown split {split!r}; {str(folder)!r} has {listed}")
     path = folder / f"{split}.txt"
-    names = list(dict.fromkeys(line.strip() for line in _text(path).splitlines() if line.strip()))
+    lines = read_text(path).splitlines()
+    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     outside = [name for name in names if "/" in name or "\\" in name or name in (".", "..")]
     if outside:
         raise DataError(f"{str(path)!r} names {outside[0]!r}; give file names inside images/ only")
@@ -83,7 +53,7 @@ def _split_names(folder: Path, split: str) -> list[str]:
 def _captions(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         raise DataError(f"no file {str(path)!r}; it must list the columns {', '.join(COLUMNS)}")
-    rows = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     if rows.fieldnames is None or any(column not in rows.fieldnames for column in COLUMNS):
         found = ", ".join(rows.fieldnames or ()) or "nothing"
         raise DataError(
@@ -101,10 +71,3 @@ def _captions(path: Path) -> dict[str, list[str]]:
             "whole number and a caption"
         ) from None
     return {image: [text for _, text in sorted(pairs)] for image, pairs in captions.items()}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {str(path)!r} as UTF-8 text: {error}") from None

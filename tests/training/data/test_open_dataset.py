@@ -4,8 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from edgecap.runtime.errors import DataError
-from edgecap.training.data import open_dataset
+from edgecap.runtime.errors import DataError, ImageError
+from edgecap.training.data import (
+    DATASETS,
+    CaptionedImage,
+    dataset_splits,
+    load_pixels,
+    open_dataset,
+)
+from edgecap.training.data.assemble import hash_split, is_damaged, is_latin
 
 HEADER = "image,caption_index,caption\n"
 
@@ -65,7 +72,11 @@ def test_incomplete_images_are_left_out_and_counted_or_an_error(folder: Path) ->
         ("flickr8k:{folder}/nowhere", "train", "no folder"),
         ("flickr8k:{folder}", "test", "unknown split 'test'.* has train, val"),
         ("flickr8k:{folder}", "../train", "unknown split"),
-        ("flickr8k:{folder}/images", "train", "none: it has no SPLIT.txt"),
+        ("captions-csv:{folder}/images", "train", "none: it has no SPLIT.txt"),
+        ("flickr8k:{folder}/images", "train", "no file .*captions.csv' and none of Flickr8k.token"),
+        ("captions-csv:{folder}?seed=1", "train", "unknown option 'seed' .* takes none"),
+        ("own:{folder}?sed=1", "train", "unknown option 'sed' .* takes seed, table"),
+        ("visual-genome:{folder}?seed=x", "train", "seed is 'x'; give a whole number"),
     ],
 )
 def test_wrong_names_list_what_there_is(folder: Path, spec: str, split: str, message: str) -> None:
@@ -113,6 +124,86 @@ def test_a_byte_order_mark_and_extra_columns_are_fine(folder: Path) -> None:
     text = "\ufeffimage,caption_index,caption,style\r\ntwo.jpg,0,Two dogs run .,plain\r\n"
     (folder / "captions.csv").write_bytes(text.encode())
     assert open_dataset(f"flickr8k:{folder}", "val")[0].captions == ("Two dogs run .",)
+
+
+def test_empty_captions_are_never_given(folder: Path) -> None:
+    (folder / "captions.csv").write_text(HEADER + 'two.jpg,0,""\ntwo.jpg,1,Two dogs run .\n')
+    data = open_dataset(f"flickr8k:{folder}", "val")
+    assert data[0].captions == ("Two dogs run .",)
+    assert data.problems.damaged_captions == (("two.jpg", ""),)
+
+
+def test_a_mark_in_the_name_of_a_folder_is_no_option(folder: Path) -> None:
+    other = folder.parent / "set?seed=1"
+    folder.rename(other)
+    assert len(open_dataset(f"captions-csv:{other}", "train")) == 2
+
+
+def test_splits_are_listed_for_training_first(folder: Path) -> None:
+    (folder / "test.txt").write_text("one.jpg\n")
+    (folder / "extra.txt").write_text("one.jpg\n")
+    assert dataset_splits(f"flickr8k:{folder}") == ["train", "extra", "val", "test"]
+    with pytest.raises(DataError, match="no folder"):
+        dataset_splits(f"imagenet:{folder}/nowhere")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_layout_says_in_one_line_what_an_empty_folder_lacks(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        open_dataset(f"{name}:{tmp_path}", "train")
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("caption", "damaged", "latin"),
+    [
+        ("A", True, True),
+        ("A group of", True, True),
+        ("Dog .", True, True),
+        ("Two dogs run .", False, True),
+        ("Une fille à l'école", False, True),
+        ("一只狗在草地上奔跑", False, False),
+        ("Собака бежит", False, False),
+        ("犬", True, False),
+        ("lost \ufffd bytes here", True, True),
+        ("a \x00 byte here", True, True),
+        ("42 + 3", False, True),
+    ],
+)
+def test_what_counts_as_damaged_and_as_latin(caption: str, damaged: bool, latin: bool) -> None:
+    assert is_damaged(caption) is damaged
+    assert is_latin(caption) is latin
+
+
+def test_a_hash_split_is_eighty_ten_ten_and_stays() -> None:
+    names = [f"{n}.jpg" for n in range(20_000)]
+    found = [hash_split(name) for name in names]
+    shares = [found.count(split) / len(names) for split in ("train", "val", "test")]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
+    # Fixed values: no release may move a picture to another side.
+    assert "".join(split[1] for split in found[:12]) == "rrerrarrrrer"
+    assert [hash_split(n, seed=1) for n in names] != found
+
+
+def test_load_pixels_cuts_the_box_at_the_edge(tmp_path: Path, write_picture) -> None:
+    path = tmp_path / "a.png"
+    pixels = write_picture(path, 0, width=32, height=24)
+    image = CaptionedImage("a.png", path, ("x",))
+    assert (load_pixels(image) == pixels).all()
+    inner = CaptionedImage("a.png#1", path, ("x",), box=(3, 5, 10, 7))
+    assert (load_pixels(inner) == pixels[5:12, 3:13]).all()
+    over = CaptionedImage("a.png#2", path, ("x",), box=(-4, 20, 10, 70))
+    assert (load_pixels(over) == pixels[20:, :6]).all()
+    assert load_pixels(over).flags.c_contiguous
+    with pytest.raises(ImageError, match=r"outside its picture of 32 x 24"):
+        load_pixels(CaptionedImage("a.png#3", path, ("x",), box=(32, 0, 5, 5)))
+    streamed = CaptionedImage(
+        "b", Path("nowhere"), ("x",), box=(3, 5, 10, 7), data=path.read_bytes()
+    )
+    assert (load_pixels(streamed) == load_pixels(inner)).all()
 
 
 @pytest.mark.parametrize(
