@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from edgecap.runtime.manifest import (
     TokenizerSpec,
 )
 from edgecap.training.checkpoint import load_model
+from edgecap.training.data import CaptionedImage
 from edgecap.training.models.base import CaptionModel
 from edgecap.training.no_photographs import no_photographs
 from edgecap.training.progress import track
@@ -64,7 +66,7 @@ class ExportOptions:
 
 def export_bundles(
     checkpoint: Path,
-    paths: Sequence[Path],
+    images: Sequence[CaptionedImage],
     float_out: Path,
     int8_out: Path,
     options: ExportOptions,
@@ -72,7 +74,7 @@ def export_bundles(
 ) -> tuple[Bundle, Bundle]:
     """Write the float and the int8 bundle of a checkpoint folder.
 
-    paths : training photographs, for the novelty head and the activation ranges
+    images : training photographs, for the novelty head and the activation ranges
     float_checkpoint : where ``checkpoint`` was fine-tuned for int8, the model it comes from: the
         float bundle is made of that one
 
@@ -82,7 +84,7 @@ def export_bundles(
     """
     size, seed = load_model(checkpoint)[0].image_size, options.seed
     # The first of them are the calibration pictures: the order is the same.
-    photographs = calibration_pictures(paths, size, options.novelty_images, seed)
+    photographs = calibration_pictures(images, size, options.novelty_images, seed)
     others = no_photographs(len(photographs) // 2, size, seed)
     tokenizer_json, manifest, encoder, decoder = _float_graphs(
         float_checkpoint or checkpoint, photographs, others, options
@@ -122,19 +124,24 @@ def _float_graphs(
 ) -> tuple[str, Manifest, onnx.ModelProto, onnx.ModelProto]:
     """Tokenizer, manifest and the two graphs of a checkpoint, novelty head included."""
     model, tokenizer_json, meta = load_model(checkpoint)
-    novelty = NoveltyHead.fit(pooled_features(model, photographs), pooled_features(model, others))
+    novelty = NoveltyHead.fit(
+        pooled_features(copy.deepcopy(model), photographs),
+        pooled_features(copy.deepcopy(model), others),
+    )
     encoder, decoder = export_graphs(model, novelty)
     manifest = _manifest(model, tokenizer_json, meta, encoder, decoder, options)
     return tokenizer_json, manifest, encoder, decoder
 
 
 def pooled_features(model: CaptionModel, pictures: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
-    """One vector a picture, float32 [N, F]."""
+    """One vector a picture, float32 [N, F]. In bfloat16, which is three times faster on a CPU that
+    has it: a linear head does not feel the difference."""
+    model.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = []
     for start in track(range(0, len(pictures), BATCH), "features"):
         pixels = np.stack(pictures[start : start + BATCH])
-        with torch.inference_mode():
-            parts.append(model.encode(model.frozen(torch.from_numpy(pixels))).pooled)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            parts.append(model.encode(model.frozen(torch.from_numpy(pixels))).pooled.float())
     return torch.cat(parts)
 
 

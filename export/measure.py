@@ -11,7 +11,6 @@ import numpy.typing as npt
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.confidence import caption_features
 from edgecap.runtime.confidence import confidence as stated_confidence
-from edgecap.runtime.image import load_image
 from edgecap.runtime.manifest import ConfidenceSpec
 from edgecap.training.confidence_fit import (
     Reliability,
@@ -19,6 +18,7 @@ from edgecap.training.confidence_fit import (
     reliability,
 )
 from edgecap.training.data import CaptionedImage
+from edgecap.training.data.base import load_pixels
 from edgecap.training.metrics import Scores, evaluate
 from edgecap.training.no_photographs import no_photographs
 from edgecap.training.progress import track
@@ -53,7 +53,7 @@ def caption_all(captioner: Captioner, pictures: Sequence[npt.NDArray[np.uint8]])
 
 def score(captioner: Captioner, images: Sequence[CaptionedImage]) -> tuple[Scores, Measured]:
     """Corpus and per-image scores of a bundle on captioned photographs."""
-    measured = caption_all(captioner, [load_image(image.path) for image in images])
+    measured = caption_all(captioner, [load_pixels(image) for image in images])
     candidates = {i.id: text for i, text in zip(images, measured.texts, strict=True)}
     return evaluate(candidates, {i.id: list(i.captions) for i in images}), measured
 

@@ -165,7 +165,7 @@ def _trunk(
         return onnx.load(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = calibration_pictures(
-        [image.path for image in read_images(recipe.train)],
+        read_images(recipe.train),
         model.image_size,
         options.calibration_images,
         options.seed,

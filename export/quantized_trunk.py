@@ -6,7 +6,6 @@ What is trained after it then learns on the very features that the device will c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,9 @@ from edgecap.export.graphs import fold_batch_norms
 from edgecap.export.onnx import export_module
 from edgecap.export.quantize import QuantizeOptions, quantize_encoder, store_weights_int8
 from edgecap.runtime.engines.onnx import open_session
-from edgecap.runtime.image import load_image, resize_image
+from edgecap.runtime.image import resize_image
+from edgecap.training.data import CaptionedImage
+from edgecap.training.data.base import load_pixels
 from edgecap.training.models.base import CaptionModel
 from edgecap.training.models.encoders.base import Frozen
 
@@ -37,11 +38,11 @@ class FrozenGraph(torch.nn.Module):
 
 
 def calibration_pictures(
-    paths: Sequence[Path], size: int, count: int, seed: int
+    images: Sequence[CaptionedImage], size: int, count: int, seed: int
 ) -> list[npt.NDArray[np.uint8]]:
     """``count`` of the photographs as the encoder sees them; equal arguments, equal pictures."""
-    chosen = np.random.default_rng(seed).permutation(len(paths))[:count]
-    return [resize_image(load_image(paths[i]), size) for i in chosen]
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    return [resize_image(load_pixels(images[i]), size) for i in chosen]
 
 
 def quantize_trunk(

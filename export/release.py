@@ -48,7 +48,7 @@ def release(
 
     record : folder for the JSON record and the reliability diagram
     """
-    train = [image.path for image in read_images(recipe.train)]
+    train = read_images(recipe.train)
     float_out = out.with_name(f"{out.stem}.float{out.suffix}")
     bundles = dict(
         zip(

@@ -10,6 +10,7 @@ import io
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -174,16 +175,27 @@ def _turned_like(pixels: npt.NDArray[Any], upright: RGB) -> npt.NDArray[Any]:
     return best
 
 
+_quiet_lock = threading.Lock()
+_quiet_levels: list[int] = []  # the level to restore, then one entry a thread inside
+
+
 @contextlib.contextmanager
 def _quiet_opencv() -> Iterator[None]:
     """A bad picture raises one line; OpenCV's own lines on stderr are kept out."""
     logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has the functions at its top
-    level = logging.getLogLevel()
-    logging.setLogLevel(0)  # silent
+    with _quiet_lock:
+        # The level is the process's: the first thread in silences it, the last one out restores it.
+        if not _quiet_levels:
+            _quiet_levels.append(logging.getLogLevel())
+            logging.setLogLevel(0)
+        _quiet_levels.append(0)
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        with _quiet_lock:
+            _quiet_levels.pop()
+            if len(_quiet_levels) == 1:
+                logging.setLogLevel(_quiet_levels.pop())
 
 
 def _from_array(array: npt.NDArray[Any], channels: str | None) -> RGB:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.nn.utils import parametrize
 
 from edgecap.training.models.base import CaptionModel, Encoding
 from edgecap.training.vocabulary import BOS, EOS, PAD
 
 
 @torch.no_grad()
+@parametrize.cached()
 def sample(
     model: CaptionModel,
     encoding: Encoding,
@@ -61,11 +63,20 @@ def sample(
         if temperature == 0:
             last = logits.argmax(-1)
         else:
-            chances = (logits / temperature).softmax(-1).flatten(0, 1)
-            last = torch.multinomial(chances, 1, generator=generator).view(batch, captions)
+            last = _draw((logits / temperature).softmax(-1), generator)
         last = last.masked_fill(ended, PAD)
         rows[:, :, t] = last
         ended |= last == EOS
         if bool(ended.all()):
             break
     return rows
+
+
+def _draw(chances: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """One index of each distribution [..., V]: where a uniform number falls among the sums, several
+    times faster on a CPU than ``torch.multinomial``."""
+    sums = chances.cumsum(-1)
+    uniform = torch.rand(sums.shape[:-1], generator=generator, device=sums.device)
+    place = torch.searchsorted(sums, (uniform * sums[..., -1])[..., None], right=True)
+    # Rounding can put the number on the very end, past the last word that may be drawn.
+    return place[..., 0].clamp(max=sums.shape[-1] - 1)

@@ -20,6 +20,7 @@ from edgecap.runtime.captioner import Captioner  # noqa: E402
 from edgecap.runtime.decoding.loop import generate  # noqa: E402
 from edgecap.runtime.image import load_image, resize_image  # noqa: E402
 from edgecap.training.checkpoint import load_model, save_model  # noqa: E402
+from edgecap.training.data import CaptionedImage  # noqa: E402
 from edgecap.training.models import make_model  # noqa: E402
 from edgecap.training.models.encoders import EncoderOptions  # noqa: E402
 from edgecap.training.torch_engine import TorchEngine  # noqa: E402
@@ -44,6 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
         cv2.imwrite(str(paths[-1]), getattr(data, name)()[..., ::-1])
     tokenizer = build_word_tokenizer([" ".join(WORDS)], 1)
     torch.manual_seed(3)
+    images = [CaptionedImage(path.name, path, ()) for path in paths]
     options = {"vocab_size": tokenizer.get_vocab_size(), "max_positions": 8}
     options |= {"width": 64, "heads": 4, "hidden": 96}
     model = make_model("image-transformer", EncoderOptions(), options)
@@ -52,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     save_model(folder / "checkpoint", model, tokenizer.to_str(), {"epoch": 1})
     export = ExportOptions(name="small", calibration_images=4, novelty_images=4)
     bundles = export_bundles(
-        folder / "checkpoint", paths, folder / "f.edgecap", folder / "i.edgecap", export
+        folder / "checkpoint", images, folder / "f.edgecap", folder / "i.edgecap", export
     )
     return load_model(folder / "checkpoint")[0], bundles, paths
 

@@ -432,3 +432,14 @@ def test_resizing_averages_areas() -> None:
     stripes = np.zeros((8, 320, 3), np.uint8)
     stripes[:, ::2] = 255
     assert np.abs(resize_image(stripes, 32).astype(int) - 127).max() <= 1
+
+
+def test_opencv_speaks_again_after_threads_that_overlap(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    logging = getattr(cv2.utils, "logging", cv2)
+    before = logging.getLogLevel()
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 64, 3), np.uint8))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(load_image, [tmp_path / "a.png"] * 200))
+    assert logging.getLogLevel() == before
