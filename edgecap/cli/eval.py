@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edgecap.cli import scores as shared
 
 if TYPE_CHECKING:
     from edgecap.runtime.caption import Caption
@@ -36,15 +34,7 @@ Examples:
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many pictures.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads for the model.")
-@click.option(
-    "--intervals", is_flag=True, help="Add 95 % bootstrap intervals (1,000 samples, seed 0)."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option(
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write captions and scores per picture: a list in *.json, else one JSON line each.",
-)
+@shared.options
 def command(
     model: str,
     data: str,
@@ -53,23 +43,21 @@ def command(
     batch: int,
     limit: int | None,
     threads: int | None,
+    metrics: str | None,
     intervals: bool,
     as_json: bool,
     output: Path | None,
 ) -> None:
     """Caption the pictures of a data set with MODEL and compare with what people wrote.
 
-    Prints BLEU-1 to BLEU-4 and ROUGE-L (0 to 1) and CIDEr (0 to 10), equal to those of
-    coco-caption. CIDEr takes its word statistics from the pictures scored, so --limit changes it.
+    Prints BLEU-1 to BLEU-4, METEOR, ROUGE-L and SPICE (0 to 1), CIDEr and CIDEr-D (0 to 10).
+    CIDEr takes its word statistics from the pictures scored, so --limit changes it.
     """
     import edgecap
-    from edgecap.runtime.errors import DataError
     from edgecap.training.data import open_dataset
-    from edgecap.training.metrics import bootstrap, evaluate
 
     dataset = open_dataset(data, split)
-    if output is not None and not output.absolute().parent.is_dir():
-        raise DataError(f"no folder for {str(output)!r}; make it first")
+    shared.check_output(output)
     if dataset.problems.missing_files or dataset.problems.without_captions:
         click.echo(f"left out: {dataset.problems}", err=True)
     images = dataset.images[:limit]
@@ -79,27 +67,20 @@ def command(
     for part in _batches(images, batch):
         captions += captioner([image.path for image in part], **options)
 
-    scores = evaluate(
+    scores = shared.score(
         {image.id: caption.text for image, caption in zip(images, captions, strict=True)},
-        {image.id: image.captions for image in images},
+        {image.id: list(image.captions) for image in images},
+        metrics,
     )
     report: dict[str, Any] = {"images": len(images), **scores.corpus}
     report["mean_confidence"] = sum(c.confidence for c in captions) / len(captions)
     report["not_sure"] = sum(not c.sure for c in captions)
     report["left_out"] = len(dataset.problems.missing_files + dataset.problems.without_captions)
     if intervals:
-        report["intervals"] = {
-            name: [interval.low, interval.high] for name, interval in bootstrap(scores).items()
-        }
+        shared.add_intervals(report, scores)
     if output is not None:
-        try:
-            _write(output, _rows(images, captions, scores))
-        except OSError as error:
-            raise DataError(f"cannot write {str(output)!r}: {error.strerror}") from None
-    if as_json:
-        click.echo(json.dumps(report))
-    else:
-        _print_table(report)
+        shared.write_rows(output, _rows(images, captions, scores))
+    shared.show(report, as_json)
 
 
 def _batches(images: Sequence[CaptionedImage], size: int) -> Iterator[Sequence[CaptionedImage]]:
@@ -129,50 +110,3 @@ def _rows(
         }
         for image, caption in zip(images, captions, strict=True)
     ]
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write all of the file or nothing of it."""
-    if path.suffix == ".json":
-        text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
-    else:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    folder = path.absolute().parent
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=folder, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o666 & ~_umask())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _print_table(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    intervals = report.get("intervals", {})
-    table = Table("metric", title=f"{report['images']} images")
-    table.add_column("score", justify="right")
-    if intervals:
-        table.add_column("95 %", justify="right")
-    for name, value in report.items():
-        if name in ("images", "intervals"):
-            continue
-        cells = [name, f"{value:.4f}" if isinstance(value, float) else str(value)]
-        if name in intervals:
-            low, high = intervals[name]
-            cells.append(f"{low:.4f} to {high:.4f}")
-        table.add_row(*cells)
-    Console(file=sys.stdout).print(table)

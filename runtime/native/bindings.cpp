@@ -1,13 +1,18 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "beam.h"
+#include "cider.h"
+#include "meteor.h"
 
 namespace nb = nanobind;
 using nb::literals::operator""_a;
@@ -17,6 +22,11 @@ namespace {
 using Ids = nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Mask = nb::ndarray<bool, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Logits = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
+using ConstIds = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using ConstRows = nb::ndarray<const int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using ConstHashes = nb::ndarray<const uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Hashes = nb::ndarray<uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Values = nb::ndarray<double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 // Holds the arrays it writes to, so that they live as long as the search.
 class Search {
@@ -85,6 +95,101 @@ class Search {
   edgecap::BeamSearch beam_;
 };
 
+std::vector<int64_t> Copy(const ConstIds& values) {
+  return {values.data(), values.data() + values.size()};
+}
+
+void BindCider(nb::module_& m) {
+  using edgecap::CiderD;
+  nb::class_<CiderD>(m, "CiderD")
+      .def(
+          "__init__",
+          [](CiderD* self, const ConstIds& tokens, const ConstIds& lengths,
+             const ConstIds& counts) {
+            new (self) CiderD(Copy(tokens), Copy(lengths), Copy(counts));
+          },
+          "tokens"_a.noconvert(), "lengths"_a.noconvert(), "counts"_a.noconvert())
+      .def(
+          "set_document_frequency",
+          [](CiderD& self, const ConstHashes& hashes, const ConstIds& frequencies,
+             int64_t documents) {
+            if (hashes.size() != frequencies.size()) {
+              throw std::invalid_argument("hashes and frequencies differ in length");
+            }
+            self.SetDocumentFrequency(hashes.data(), frequencies.data(), hashes.size(), documents);
+          },
+          "hashes"_a.noconvert(), "frequencies"_a.noconvert(), "documents"_a)
+      .def(
+          "document_frequency",
+          [](const CiderD& self, const Hashes& hashes, const Ids& frequencies) {
+            if (hashes.size() != self.ngrams() || frequencies.size() != self.ngrams()) {
+              throw std::invalid_argument("hashes and frequencies need a place for each n-gram");
+            }
+            for (size_t id = 0; id < self.ngrams(); ++id) {
+              hashes.data()[id] = self.hash(id);
+              frequencies.data()[id] = self.frequency(id);
+            }
+          },
+          "hashes"_a.noconvert(), "frequencies"_a.noconvert())
+      .def(
+          "score",
+          [](const CiderD& self, const ConstIds& images, const ConstRows& tokens,
+             const ConstIds& lengths, const Values& scores) {
+            const size_t rows = images.size();
+            if (tokens.shape(0) != rows || lengths.size() != rows || scores.size() != rows) {
+              throw std::invalid_argument("images, tokens, lengths and scores differ in rows");
+            }
+            // A batch takes milliseconds: let other threads, such as a data loader, go on.
+            const nb::gil_scoped_release release;
+            self.Score(images.data(), tokens.data(), tokens.shape(1), lengths.data(), rows,
+                       scores.data());
+          },
+          "images"_a.noconvert(), "tokens"_a.noconvert(), "lengths"_a.noconvert(),
+          "scores"_a.noconvert())
+      .def_prop_ro("images", &CiderD::images)
+      .def_prop_ro("documents", &CiderD::documents)
+      .def_prop_ro("ngrams", &CiderD::ngrams);
+}
+
+void BindMeteor(nb::module_& m) {
+  using Match = std::tuple<int, int, int, int, bool>;
+  m.def(
+      "align",
+      [](int reference_words, int candidate_words, const std::vector<Match>& matches) {
+        std::vector<edgecap::WordMatch> list;
+        list.reserve(matches.size());
+        for (const auto& [start, length, other_start, other_length, exact] : matches) {
+          list.push_back({start, length, other_start, other_length, exact});
+        }
+        return edgecap::Align(reference_words, candidate_words, list);
+      },
+      "reference_words"_a, "candidate_words"_a, "matches"_a);
+  using edgecap::CaptionPhrases;
+  using edgecap::ParaphraseTable;
+  nb::class_<CaptionPhrases>(m, "CaptionPhrases");
+  nb::class_<ParaphraseTable>(m, "ParaphraseTable")
+      .def(nb::init<>())
+      .def(
+          "feed",
+          [](ParaphraseTable& self, const nb::bytes& text) {
+            self.Feed(text.c_str(), text.size());
+          },
+          "text"_a)
+      .def("finish", &ParaphraseTable::Finish)
+      .def("find", &ParaphraseTable::Find, "words"_a)
+      .def(
+          "match",
+          [](const ParaphraseTable& self, const CaptionPhrases& a, const CaptionPhrases& b) {
+            nb::list found;
+            for (const auto& m : self.Match(a, b)) {
+              found.append(nb::make_tuple(m.start, m.length, m.other_start, m.other_length));
+            }
+            return found;
+          },
+          "a"_a, "b"_a)
+      .def("__len__", &ParaphraseTable::size);
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -119,4 +224,6 @@ NB_MODULE(_native, m) {
       .def("step", &Search::Step, "logits"_a.noconvert())
       .def_prop_ro("position", &Search::position)
       .def("best", &Search::Best, "image"_a, "count"_a);
+  BindCider(m);
+  BindMeteor(m);
 }

@@ -52,6 +52,7 @@ def test_one_json_object_with_the_scores_of_the_captions_written(
     result = score(
         make_bundle(), "--data", f"captions-csv:{photographs}", "--split", "test",
         "--beams", 2, "--batch", 2, "--threads", 1, "--json", "--output", output,
+        "--metrics", "BLEU,ROUGE-L,CIDEr",
     )  # fmt: skip
     assert result.exit_code == 0
     report = json.loads(result.stdout)
@@ -81,13 +82,22 @@ def test_a_table_with_intervals_and_a_json_list(
     output = tmp_path / "captions.json"
     result = score(
         make_bundle(), "--data", f"flickr8k:{photographs}", "--split", "test",
-        "--limit", 2, "--intervals", "--output", output,
+        "--limit", 2, "--intervals", "--output", output, "--metrics", "BLEU,ROUGE-L,CIDEr",
     )  # fmt: skip
     assert result.exit_code == 0
     assert "2 images" in result.stdout
     for key in (*KEYS[1:], "95 %", " to "):
         assert key in result.stdout
     assert len(json.loads(output.read_text())) == 2
+
+
+def test_all_metrics_unless_some_are_asked_for(make_bundle: Any, photographs: Path) -> None:
+    result = score(make_bundle(), "--data", f"flickr8k:{photographs}", "--split", "test", "--json")
+    report = json.loads(result.stdout)
+    left_out = [line.partition(" left out: ")[0] for line in result.stderr.splitlines()]
+    for key in (*KEYS, "METEOR", "CIDEr-D", "SPICE"):
+        assert (key in report) != (key in left_out), key
+    assert report["CIDEr-D"] == pytest.approx(report["CIDEr"], abs=1e-9)
 
 
 def test_pictures_without_a_file_are_left_out_and_said(make_bundle: Any, photographs: Path) -> None:
@@ -111,6 +121,7 @@ def test_pictures_without_a_file_are_left_out_and_said(make_bundle: Any, photogr
         (["--data", "flickr8k:{set}"], "--split"),
         (["--data", "flickr8k:{set}", "--split", "test", "--batch", "0"], "--batch"),
         (["--data", "flickr8k:{set}", "--split", "test", "--beams", "99"], "beams"),
+        (["--data", "flickr8k:{set}", "--split", "test", "--metrics", "X"], "unknown metric 'X'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -1,8 +1,10 @@
-"""CIDEr-D (Vedantam et al., CVPR 2015), the score that coco-caption prints as "CIDEr".
+"""The score that coco-caption prints as "CIDEr" (Vedantam et al., CVPR 2015).
 
-TF-IDF vectors of 1- to 4-grams, cosine similarity with clipping, a Gaussian penalty on the length
-difference (sigma 6), the mean over orders and references, times 10. Words may be strings or ids:
-anything hashable, so that reinforcement training can score token rows directly.
+It is the paper's CIDEr-D and not its CIDEr: TF-IDF vectors of 1- to 4-grams of unstemmed words,
+cosine similarity with clipping, a Gaussian penalty on the length difference (sigma 6), the mean
+over orders and references, times 10. The plain CIDEr of the paper, which nobody prints, is not
+computed. Words may be strings or ids: anything hashable. ``CiderD`` (cider_d.py) gives the same
+numbers for token ids, faster.
 """
 
 from __future__ import annotations

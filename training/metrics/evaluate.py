@@ -8,27 +8,34 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgecap.runtime.errors import DataError
+from edgecap.runtime.errors import DataError, MissingExtraError
 from edgecap.training.metrics.base import CaptionSet, MetricResult, Tokens
 from edgecap.training.metrics.ptb import tokenize
 
 # Metric -> the module whose compute(CaptionSet) gives a MetricResult; imported when asked for.
 METRICS = {
     "BLEU": "edgecap.training.metrics.bleu",
+    "METEOR": "edgecap.training.metrics.meteor",
     "ROUGE-L": "edgecap.training.metrics.rouge_l",
     "CIDEr": "edgecap.training.metrics.cider",
+    "CIDEr-D": "edgecap.training.metrics.cider_d",
+    "SPICE": "edgecap.training.metrics.spice",
 }
+# Those that need nothing but the base install and take no time to load.
+QUICK = ("BLEU", "ROUGE-L", "CIDEr")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """corpus : name -> score of the set: "BLEU-1" to "BLEU-4" and "ROUGE-L" from 0 to 1, "CIDEr"
-    from 0 to 10. per_image : name -> image id -> score."""
+    """corpus : name -> score of the set: "CIDEr" and "CIDEr-D" from 0 to 10, all others ("BLEU-1"
+    to "BLEU-4", "METEOR", "ROUGE-L", "SPICE") from 0 to 1. per_image : name -> image id -> score.
+    left_out : metric -> why it was not computed."""
 
     ids: tuple[str, ...]
     corpus: dict[str, float]
     per_image: dict[str, dict[str, float]]
     results: tuple[MetricResult, ...] = field(repr=False)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,9 @@ class Interval:
 def evaluate(
     candidates: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
-    metrics: Sequence[str] = tuple(METRICS),
+    metrics: Sequence[str] = QUICK,
     tokenizer: Callable[[str], Tokens] = tokenize,
+    skip_missing: bool = False,
 ) -> Scores:
     """Score one caption per image against its references, as coco-caption does.
 
@@ -52,15 +60,24 @@ def evaluate(
         takes its document frequencies from them, so scores of different sets do not compare.
     metrics : keys of ``METRICS``
     tokenizer : caption -> tokens; the default is that of coco-caption
+    skip_missing : leave a metric out, and say so in ``left_out``, where its files are not installed
 
     Raises DataError on unknown metrics, no images, ids that differ, or an image without
-    references.
+    references; MissingExtraError where the files of a metric are not installed.
     """
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise DataError(f"unknown metric {unknown[0]!r}; give some of {', '.join(METRICS)}")
     captions = _caption_set(candidates, references, tokenizer)
-    results = tuple(importlib.import_module(METRICS[name]).compute(captions) for name in metrics)
+    results: list[MetricResult] = []
+    left_out: dict[str, str] = {}
+    for name in dict.fromkeys(metrics):
+        try:
+            results.append(importlib.import_module(METRICS[name]).compute(captions))
+        except MissingExtraError as error:
+            if not skip_missing:
+                raise
+            left_out[name] = str(error)
     corpus: dict[str, float] = {}
     per_image: dict[str, dict[str, float]] = {}
     for result in results:
@@ -68,7 +85,7 @@ def evaluate(
         for column, name in enumerate(result.names):
             values = result.per_image[:, column].tolist()
             per_image[name] = dict(zip(captions.ids, values, strict=True))
-    return Scores(captions.ids, corpus, per_image, results)
+    return Scores(captions.ids, corpus, per_image, tuple(results), left_out)
 
 
 def bootstrap(
@@ -76,7 +93,8 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Percentile bootstrap intervals (Efron, 1979; for BLEU: Koehn, EMNLP 2004) over images.
 
-    Images are drawn with replacement; CIDEr keeps the document frequencies of the whole set.
+    Images are drawn with replacement; BLEU and METEOR are computed anew from the statistics of the
+    images drawn, CIDEr and CIDEr-D keep the document frequencies of the whole set.
     Equal arguments give equal intervals.
     """
     if samples < 1 or not 0 < confidence < 1:
