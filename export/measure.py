@@ -19,7 +19,7 @@ from edgecap.training.confidence_fit import (
 )
 from edgecap.training.data import CaptionedImage
 from edgecap.training.data.base import load_pixels
-from edgecap.training.metrics import Scores, evaluate
+from edgecap.training.metrics import METRICS, Scores, evaluate
 from edgecap.training.no_photographs import no_photographs
 from edgecap.training.progress import track
 
@@ -55,7 +55,8 @@ def score(captioner: Captioner, images: Sequence[CaptionedImage]) -> tuple[Score
     """Corpus and per-image scores of a bundle on captioned photographs."""
     measured = caption_all(captioner, [load_pixels(image) for image in images])
     candidates = {i.id: text for i, text in zip(images, measured.texts, strict=True)}
-    return evaluate(candidates, {i.id: list(i.captions) for i in images}), measured
+    references = {i.id: list(i.captions) for i in images}
+    return evaluate(candidates, references, tuple(METRICS), skip_missing=True), measured
 
 
 def weakest_quarter(images: Sequence[CaptionedImage]) -> float:

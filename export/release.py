@@ -12,15 +12,16 @@ from typing import Any
 import msgspec
 
 from edgecap.export.bundle import ExportOptions, export_bundles, replace_manifest
+from edgecap.export.card import worst_captions, write_card
 from edgecap.export.measure import ConfidenceFit, fit_confidence, score
-from edgecap.runtime.bundle import Bundle
+from edgecap.runtime.bundle import Bundle, read_bundle
 from edgecap.runtime.captioner import Captioner
 from edgecap.training.corpus import SplitSpec, read_images
 from edgecap.training.data import CaptionedImage
 from edgecap.training.metrics import Scores, bootstrap
 from edgecap.training.recipe import Recipe
 
-REPORTED = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+REPORTED = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class ReleaseOptions:
     floor: float = 0.25  # confidence under which a caption is "(not sure)"
     float_checkpoint: Path | None = None  # what the checkpoint was fine-tuned for int8 from
     threads: int = 2
+    about: str = ""  # the card's first paragraph
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def release(
     metrics: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     fits: dict[str, ConfidenceFit] = {}
     captions: dict[str, dict[str, str]] = {}
+    worst: dict[str, list[dict[str, str]]] = {}
     for precision, bundle in bundles.items():
         captioner = Captioner(bundle, threads=options.threads)
         validated = {place: score(captioner, images) for place, images in held.items()}
@@ -81,11 +84,15 @@ def release(
             results[place], measured = score(captioner, images)
             if precision == "int8":
                 captions["/".join(place)] = _by_name(images, measured.texts)
+                worst["/".join(place)] = worst_captions(images, measured.texts, results[place])
         for (data, split), scores in results.items():
             metrics.setdefault(data, {}).setdefault(split, {})[precision] = _corpus(scores)
     for precision, bundle in bundles.items():
         _complete(bundle, metrics, fits[precision])
     written = _write_record(record, metrics, fits["int8"], captions, out)
+    written["worst"] = worst
+    card = write_card(read_bundle(out).manifest, written, options.about)
+    (record / "card.md").write_text(card)
     return Release(out, float_out, written)
 
 
@@ -96,7 +103,7 @@ def _place(spec: SplitSpec) -> tuple[str, str]:
 
 
 def _corpus(scores: Scores) -> dict[str, float]:
-    rounded = {name: round(scores.corpus[name], 4) for name in REPORTED}
+    rounded = {n: round(scores.corpus[n], 4) for n in REPORTED if n in scores.corpus}
     interval = bootstrap(scores)["CIDEr"]
     return {
         **rounded,
