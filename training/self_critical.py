@@ -33,6 +33,8 @@ class SelfCriticalOptions:
         with label smoothing has a heavy tail: at 1 its draws are poor and short captions win
     cross_entropy : share of people's captions in the loss
     kl : weight of the distance to the model that it starts from, estimated on the draws
+    dropout : keep dropout in what is learned from. Without it the probabilities are those that the
+        draws were made with; with it a small data set is learned less by heart
     """
 
     baseline: str = "others"
@@ -40,6 +42,7 @@ class SelfCriticalOptions:
     temperature: float = 0.5
     cross_entropy: float = 0.0
     kl: float = 0.0
+    dropout: bool = False
 
     def __post_init__(self) -> None:
         if self.baseline not in BASELINES:
@@ -80,9 +83,8 @@ class SelfCritical:
         )
 
     def __call__(self, model: CaptionModel, batch: Batch) -> Loss:
-        # Dropout would make the probabilities differ from those that the draws were made with.
-        model.eval()
         o = self.options
+        model.eval()
         encoding = model.encode(batch.frozen)
         fixed = _detached(encoding)
         rows = sample(model, fixed, o.captions, temperature=o.temperature, suppressed=SUPPRESSED)
@@ -92,6 +94,9 @@ class SelfCritical:
             baseline = self._reward(batch.images, best)
         else:
             baseline = (reward.sum(1, keepdims=True) - reward) / (o.captions - 1)
+        if o.dropout:
+            model.train()
+            encoding = model.encode(batch.frozen)
         advantage = torch.from_numpy(reward - baseline).float().to(rows.device)
         logp, kept = self._log_probabilities(model, encoding, rows)
         weights = advantage[..., None].expand_as(kept)[kept]
@@ -103,9 +108,8 @@ class SelfCritical:
             parts["greedy_reward"] = float(baseline.mean())
         if o.kl > 0 and self.start is not None:
             with torch.no_grad():
-                before = self._log_probabilities(self.start, self.start.encode(batch.frozen), rows)[
-                    0
-                ]
+                known = self.start.encode(batch.frozen)
+                before, _ = self._log_probabilities(self.start, known, rows)
             ratio = before - logp
             distance = (ratio.exp() - 1 - ratio).mean()  # Schulman's low-variance estimate
             total = total + o.kl * distance

@@ -17,6 +17,21 @@ FAMILIES = {
         "ImageTransformer",
         "ImageTransformerOptions",
     ),
+    "show-and-tell": (
+        "edgecap.training.models.show_and_tell",
+        "ShowAndTell",
+        "ShowAndTellOptions",
+    ),
+    "show-attend-tell": (
+        "edgecap.training.models.show_attend_tell",
+        "ShowAttendTell",
+        "ShowAttendTellOptions",
+    ),
+    "clip-gpt": (
+        "edgecap.training.models.clip_gpt",
+        "ClipGpt",
+        "ClipGptOptions",
+    ),
 }
 
 __all__ = ["FAMILIES", "CaptionModel", "make_model"]

@@ -13,7 +13,8 @@ class FastDropout(nn.Module):
     """Dropout that reads its mask at a random offset of a shared pool of random bits.
 
     Drawing fresh Bernoulli numbers takes two fifths of a training step on a CPU; a pool that is
-    drawn anew every few hundred uses trains as well. Exported graphs contain nothing of it.
+    drawn anew every few hundred uses trains as well. Exported graphs contain nothing of it. The
+    pool outlives a module, so a run that is to be repeatable calls :meth:`forget` where it seeds.
     """
 
     POOL = 1 << 24
@@ -28,11 +29,16 @@ class FastDropout(nn.Module):
         if not self.training or self.p == 0:
             return x
         count = x.numel()
-        if count >= self.POOL:
+        if count >= self.POOL or x.device.type != "cpu":
             return F.dropout(x, self.p)
         pool = self._pool(x.dtype)
         start = int(torch.randint(0, self.POOL - count, ()))
         return x * pool[start : start + count].view(x.shape)
+
+    @classmethod
+    def forget(cls) -> None:
+        """Draw new pools at the next use: masks then follow from torch's seed alone."""
+        cls._pools.clear()
 
     def _pool(self, dtype: torch.dtype) -> torch.Tensor:
         pool, uses = self._pools.get((self.p, dtype), (None, 0))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,11 +21,14 @@ class EncoderOptions:
     tuned_from : the first layer that is fine-tuned, in the encoder's own count; layers before it
         keep their weights and their output is cached. 0 trains all; None is the encoder's default,
         a number past the last layer freezes all
+    settings : the encoder's own sizes, such as ``image_size``; what it knows is in its module's
+        STANDARD, and what is not given is as published
     """
 
     name: str = "mobilenet-edgetpu"
     weights: str = ""
     tuned_from: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
