@@ -105,13 +105,15 @@ def store_weights_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
     out = onnx.ModelProto()
     out.CopyFrom(proto)
     rows = {n.input[0] for n in proto.graph.node if n.op_type == "Gather"}
+    rows |= {n.input[1] for n in proto.graph.node if n.op_type == "Gemm" and _transposed(n)}
     kept, nodes = [], []
     for item in out.graph.initializer:
         values = numpy_helper.to_array(item)
         if values.dtype != np.float32 or values.ndim not in (2, 4) or values.size < SMALLEST:
             kept.append(item)
             continue
-        # An embedding is looked up by row, a weight of MatMul has its channels in columns.
+        # An embedding is looked up by row, as a transposed weight has its channels; others have
+        # them in columns.
         axis = (1, 2, 3) if values.ndim == 4 else (1,) if item.name in rows else (0,)
         integers, scale = _symmetric_int8(values, axis)
         name = item.name
@@ -127,6 +129,10 @@ def store_weights_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
     del out.graph.node[:]
     out.graph.node.extend([*nodes, *body])
     return out
+
+
+def _transposed(node: onnx.NodeProto) -> bool:
+    return any(a.name == "transB" and a.i == 1 for a in node.attribute)
 
 
 def _symmetric_int8(

@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "caption": ("Caption photographs.", None),
     "stream": ("Caption a camera, a video or a folder of pictures.", "stream"),
     "info": ("Show what a model is and what it scores.", None),
-    "explain": ("Draw what in a photograph each word depends on.", "train"),
+    "explain": ("Draw what in a photograph each word depends on.", "plot"),
     "eval": ("Score a model on a data set.", None),
     "score": ("Score captions in a file.", None),
     "data": ("Look at data sets before training.", None),
