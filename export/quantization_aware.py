@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,17 +22,23 @@ from torch.nn.utils import parametrize
 
 from edgecap.export.quantize import SMALLEST, QuantizeOptions
 from edgecap.export.quantized_trunk import QuantizedTrunk, calibration_pictures, quantize_trunk
+from edgecap.runtime.errors import DataError, OptionsError
+from edgecap.training.augment import AugmentOptions
 from edgecap.training.checkpoint import load_model
+from edgecap.training.config import decode_yaml, override, resolve
 from edgecap.training.corpus import build_corpus, read_images
 from edgecap.training.models import make_model
 from edgecap.training.models.base import CaptionModel
-from edgecap.training.objectives import Distillation, DistillationOptions
+from edgecap.training.objectives import Distillation, DistillationOptions, Objective
 from edgecap.training.recipe import Recipe
 from edgecap.training.run import held_images, recipe_cache, validation
+from edgecap.training.self_critical import CollapseGuard, SelfCritical, SelfCriticalOptions
 from edgecap.training.trainer import Trainer, TrainOptions
 
 if TYPE_CHECKING:
     import onnx
+
+CONFIGS = Path(__file__).parent / "configs"
 
 
 class RoundToInt8(nn.Module):
@@ -84,20 +91,37 @@ def with_plain_weights(model: CaptionModel) -> CaptionModel:
 
 @dataclass(frozen=True)
 class FineTuneOptions:
-    """How long and how hard; the peaks are a fraction of those of training."""
+    """How long, how hard and towards what.
 
-    train: TrainOptions = field(
-        default_factory=lambda: TrainOptions(
-            epochs=3, decoder_rate=1e-4, encoder_rate=4e-5, frozen_epochs=0, warm_up=60
-        )
-    )
-    distillation: DistillationOptions = field(default_factory=DistillationOptions)
-    quantize: QuantizeOptions = field(
-        default_factory=lambda: QuantizeOptions(static=True, matmuls=False)
-    )
+    distillation, self_critical : the objective, one of them: the float model's distributions, or
+        CIDEr-D of what the rounded model says
+    augment : of the pictures' views; the recipe's without it
+    """
+
+    train: TrainOptions
+    distillation: DistillationOptions | None = None
+    self_critical: SelfCriticalOptions | None = None
+    quantize: QuantizeOptions = field(default_factory=lambda: QuantizeOptions(static=True))
+    augment: AugmentOptions | None = None
     calibration_images: int = 128
     views: int = 3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.distillation is None) == (self.self_critical is None):
+            raise OptionsError("give one of distillation and self_critical")
+
+
+def read_options(name: str, values: Sequence[str] = ()) -> FineTuneOptions:
+    """Options by their name in ``export/configs`` or by path, with KEY=VALUE on top."""
+    path = CONFIGS / f"{name}.yaml"
+    if not path.exists():
+        path = Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
+        raise DataError(f"no configuration {name!r}; give one of {known}, or a path to a YAML file")
+    tree = override(decode_yaml(path.read_text(), path), FineTuneOptions, values)
+    return resolve(tree, FineTuneOptions, str(path))
 
 
 def fine_tune(
@@ -110,17 +134,18 @@ def fine_tune(
 ) -> Path:
     """Fine-tune ``checkpoint`` for int8 in ``folder``; resumable. Returns the best checkpoint.
 
-    cache : holds the float features ("train", "val") and the integer trunk's ("int8-train",
-        "int8-val"); what is missing is computed
+    cache : holds the integer trunk's features ("int8-train", "int8-val") and, for distillation,
+        the float ones ("train"); what is missing is computed
     """
     torch.set_num_threads(threads)
     torch.manual_seed(options.seed)
-    teacher, tokenizer_json, _ = load_model(checkpoint)
-    teacher.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    student = copy.deepcopy(teacher)
+    if options.augment is not None:
+        recipe = replace(recipe, augment=options.augment)
+    start, tokenizer_json, _ = load_model(checkpoint)
+    start.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student = copy.deepcopy(start)
     images, held = read_images(recipe.train), held_images(recipe)
-    seen = recipe_cache(recipe, teacher, cache / "train", images, views=options.views)
-    trunk = QuantizedTrunk(_trunk(teacher, recipe, folder / "trunk.onnx", options), threads)
+    trunk = QuantizedTrunk(_trunk(start, recipe, folder / "trunk.onnx", options), threads)
     source = f"int8 {options.quantize}"
     quantised = {
         name: recipe_cache(
@@ -130,16 +155,32 @@ def fine_tune(
     }
     round_weights(student)
     tokenizer = HfTokenizer.from_str(tokenizer_json)
+    corpus = build_corpus(images, tokenizer, recipe.captions, student.options.max_positions)
+    smoothing = options.train.label_smoothing
+    objective: Objective
+    guard = None
+    if options.self_critical is not None:
+        before = copy.deepcopy(start) if options.self_critical.kl > 0 else None
+        objective = SelfCritical(
+            corpus.tokens, options.self_critical, smoothing=smoothing, start=before
+        )
+        guard = CollapseGuard()
+    else:
+        assert options.distillation is not None
+        seen = recipe_cache(recipe, start, cache / "train", images, views=options.views)
+        objective = Distillation(start, seen, options.distillation, smoothing)
     trainer = Trainer(
         student,
         tokenizer_json,
-        build_corpus(images, tokenizer, recipe.captions, student.options.max_positions),
+        corpus,
         quantised["train"],
         validation(recipe, tokenizer_json, quantised["val"]),
         options.train,
         folder,
-        Distillation(teacher, seen, options.distillation, options.train.label_smoothing),
+        objective,
         publish=with_plain_weights,
+        guard=guard,
+        score_first=guard is not None,
     )
     trainer.run()
     _say_how(folder / "best", options.quantize)

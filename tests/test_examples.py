@@ -45,3 +45,12 @@ def test_demo() -> None:
     out = run("examples/demo.py")
     assert "cat.jpg: " in out
     assert '"text"' in out
+
+
+def test_own_data() -> None:
+    assert "train" in run("examples/own_data.py")
+
+
+def test_train_tiny() -> None:
+    pytest.importorskip("torch")
+    assert "CIDEr" in run("examples/train_tiny.py")

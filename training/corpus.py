@@ -1,10 +1,9 @@
-"""Captioned photographs as arrays: which files, which token rows."""
+"""Captioned photographs as arrays: which pictures, which token rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from edgecap.runtime.errors import DataError
 from edgecap.runtime.text import normalise_caption
-from edgecap.training.data import CaptionedImage, open_dataset
+from edgecap.training.data import CaptionDataset, CaptionedImage, open_dataset
 from edgecap.training.vocabulary import BOS, EOS, PAD
 
 if TYPE_CHECKING:
@@ -42,17 +41,20 @@ class SplitSpec:
             )
 
 
+def open_part(spec: SplitSpec) -> CaptionDataset:
+    """The data set of one spec, cut to its part."""
+    dataset = open_dataset(spec.data, spec.split)
+    if spec.part == "held":
+        return replace(dataset, images=dataset.images[:: spec.every])
+    if spec.part == "kept":
+        kept = tuple(image for i, image in enumerate(dataset.images) if i % spec.every)
+        return replace(dataset, images=kept)
+    return dataset
+
+
 def read_images(specs: Sequence[SplitSpec]) -> list[CaptionedImage]:
     """All pictures of the specs, in their order."""
-    images: list[CaptionedImage] = []
-    for spec in specs:
-        part = list(open_dataset(spec.data, spec.split))
-        if spec.part == "held":
-            part = part[:: spec.every]
-        elif spec.part == "kept":
-            part = [image for i, image in enumerate(part) if i % spec.every]
-        images.extend(part)
-    return images
+    return [image for spec in specs for image in open_part(spec)]
 
 
 def training_captions(image: CaptionedImage) -> list[str]:
@@ -64,19 +66,44 @@ def training_captions(image: CaptionedImage) -> list[str]:
 @dataclass(frozen=True)
 class Corpus:
     """``tokens`` int64 [N, C, T + 1]: BOS, words, EOS, PAD. A picture with fewer than C captions
-    repeats its own. Captions over T - 1 words are cut without an EOS, so they teach no ending."""
+    repeats its own. Captions over T - 1 words are cut without an EOS, so they teach no ending.
 
-    paths: list[Path]
+    images : N pictures, in the cache's order
+    used : int64 [M], the places of those that are trained on
+    words : int64 [N], tokens of a picture's captions that are learned, EOS counted
+    """
+
+    images: Sequence[CaptionedImage]
     tokens: npt.NDArray[np.int64]
+    used: npt.NDArray[np.int64]
+    words: npt.NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "words", (self.tokens[:, :, 1:] != PAD).sum((1, 2)))
 
 
 def build_corpus(
-    images: Sequence[CaptionedImage], tokenizer: Tokenizer, captions: int, max_positions: int
+    images: Sequence[CaptionedImage],
+    tokenizer: Tokenizer,
+    captions: int,
+    max_positions: int,
+    *,
+    extra: Sequence[str] = (),
+    left_out: Sequence[int] = (),
 ) -> Corpus:
-    rows = np.full((len(images), captions, max_positions + 1), PAD, np.int64)
+    """Token rows of ``captions`` captions a picture.
+
+    extra : one more caption for each picture, such as a teacher's
+    left_out : places of pictures that stay in the cache and are not trained on
+    """
+    rows = np.full((len(images), captions + bool(extra), max_positions + 1), PAD, np.int64)
     for n, image in enumerate(images):
-        texts = training_captions(image)
-        for c in range(captions):
-            ids = [BOS, *tokenizer.encode(texts[c % len(texts)]).ids, EOS][: max_positions + 1]
-            rows[n, c, : len(ids)] = ids
-    return Corpus([image.path for image in images], rows)
+        own = training_captions(image)
+        texts = [own[c % len(own)] for c in range(captions)]
+        if extra:
+            texts.append(normalise_caption(extra[n]) or own[0])
+        for c, text in enumerate(texts):
+            ids = [BOS, *tokenizer.encode(text, add_special_tokens=False).ids, EOS]
+            rows[n, c, : len(ids)] = ids[: max_positions + 1]
+    used = np.setdiff1d(np.arange(len(images)), np.asarray(left_out, np.int64))
+    return Corpus(images, rows, used)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,8 +19,11 @@ import numpy.typing as npt
 import torch
 
 from edgecap.runtime.errors import DataError
-from edgecap.runtime.image import load_image, resize_image
+from edgecap.runtime.image import resize_image
 from edgecap.training.augment import AugmentOptions, random_view
+from edgecap.training.data import CaptionedImage, load_pixels
+from edgecap.training.distributed import World
+from edgecap.training.errors import TrainingError
 from edgecap.training.models.encoders.base import Frozen
 from edgecap.training.progress import track
 
@@ -55,7 +58,7 @@ class FeatureCache:
 
 def build_cache(
     folder: Path,
-    paths: Sequence[Path],
+    images: Sequence[CaptionedImage],
     frozen: FrozenHalf,
     *,
     image_size: int,
@@ -63,69 +66,103 @@ def build_cache(
     views: int,
     seed: int,
     augment: AugmentOptions,
+    world: World | None = None,
+    left_out: Collection[int] = (),
 ) -> FeatureCache:
     """Compute what is missing of the cache; an interrupted run goes on at the next whole view.
 
     source : what ``frozen`` is, in words; a folder made by another one is refused
+    world : processes that share the views among them; ``frozen`` gets pictures on its device
+    left_out : places of pictures that are not read; their features are zeros
+
+    Raises DataError for a folder of other pictures, TrainingError where the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    named = [[p.name for p in paths], seed, asdict(augment), image_size, source]
+    world = world or World()
+    named = [[_named(image) for image in images], seed, asdict(augment), image_size, source]
     key = hashlib.sha256(json.dumps(named).encode()).hexdigest()
     stamp = folder / "key.txt"
-    if stamp.exists() and stamp.read_text() != key:
-        raise DataError(
-            f"{folder} holds views of other pictures, options or encoders; name another folder"
-        )
-    stamp.write_text(key)
-    for view in range(views):
+    with world.first_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        if stamp.exists() and stamp.read_text() != key:
+            raise DataError(
+                f"{folder} holds views of other pictures, options or encoders; name another folder"
+            )
+        stamp.write_text(key)
+    for view in range(world.rank, views, world.size):
         if not _view_files(folder, view):
-            _build_view(folder, paths, frozen, image_size, view, seed, augment)
-    return FeatureCache(folder, len(paths), views)
+            view_of = _Views(images, image_size, view, seed, augment, set(left_out))
+            try:
+                _build_view(folder, view_of, frozen, world)
+            except OSError as error:
+                raise TrainingError(
+                    f"{folder} could not be written ({error}); make room and run the same again"
+                ) from None
+    world.wait()
+    return FeatureCache(folder, len(images), views)
+
+
+def _named(image: CaptionedImage) -> str:
+    """What a picture is called in the key: its file, and what part of the file it is."""
+    place = f"@{image.span[0]}" if image.span else ""
+    return f"{image.path.name}{place}{list(image.box) if image.box else ''}"
 
 
 def _view_files(folder: Path, view: int) -> list[Path]:
     return sorted((folder / f"view-{view}").glob("*.npy"))
 
 
-def _build_view(
-    folder: Path,
-    paths: Sequence[Path],
-    frozen: FrozenHalf,
-    size: int,
-    view: int,
-    seed: int,
-    augment: AugmentOptions,
-) -> None:
-    part = folder / f"view-{view}.part"
+class _Views:
+    """One view of every picture, uint8 [S, S, 3]."""
+
+    def __init__(
+        self,
+        images: Sequence[CaptionedImage],
+        size: int,
+        view: int,
+        seed: int,
+        augment: AugmentOptions,
+        left_out: set[int],
+    ) -> None:
+        self.images, self.size, self.view = images, size, view
+        self.seed, self.augment, self.left_out = seed, augment, left_out
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
+        if index in self.left_out:
+            return np.zeros((self.size, self.size, 3), np.uint8)
+        pixels = load_pixels(self.images[index])
+        if self.view == 0:
+            return resize_image(pixels, self.size)
+        generator = np.random.default_rng((self.seed, self.view, index))
+        return random_view(pixels, self.size, generator, self.augment)
+
+
+def _build_view(folder: Path, views: _Views, frozen: FrozenHalf, world: World) -> None:
+    part = folder / f"view-{views.view}.part"
     part.mkdir(exist_ok=True)
     arrays: list[np.memmap] = []
-    for start in track(range(0, len(paths), BATCH), f"view {view}"):
-        batch = [
-            _view_pixels(path, size, view, (seed, view, start + i), augment)
-            for i, path in enumerate(paths[start : start + BATCH])
-        ]
-        pixels = torch.from_numpy(np.stack(batch))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            found = frozen(pixels)
+    starts = range(0, len(views), BATCH)
+    for start in track(starts, f"view {views.view}", quiet=not world.first):
+        chosen = range(start, min(start + BATCH, len(views)))
+        pixels = torch.from_numpy(np.stack([views[i] for i in chosen])).to(world.device)
+        with torch.inference_mode(), torch.autocast(world.device.type, torch.bfloat16):
+            found = [value.cpu() for value in frozen(pixels)]
         values = [v.half().numpy() if v.is_floating_point() else v.numpy() for v in found]
         if not arrays:
-            arrays = [
-                np.lib.format.open_memmap(
-                    part / f"{i}.npy", "w+", value.dtype, (len(paths), *value.shape[1:])
-                )
-                for i, value in enumerate(values)
-            ]
+            arrays = [_reserve(part / f"{i}.npy", len(views), v) for i, v in enumerate(values)]
         for array, value in zip(arrays, values, strict=True):
             array[start : start + len(value)] = value
     for array in arrays:
         array.flush()
-    os.replace(part, folder / f"view-{view}")
+    os.replace(part, folder / f"view-{views.view}")
 
 
-def _view_pixels(
-    path: Path, size: int, view: int, seed: tuple[int, ...], augment: AugmentOptions
-) -> npt.NDArray[np.uint8]:
-    pixels = load_image(path)
-    if view == 0:
-        return resize_image(pixels, size)
-    return random_view(pixels, size, np.random.default_rng(seed), augment)
+def _reserve(path: Path, count: int, like: np.ndarray) -> np.memmap:
+    array = np.lib.format.open_memmap(path, "w+", like.dtype, (count, *like.shape[1:]))
+    # A full disk is an error here; later, it would end the process at a write to memory.
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

@@ -122,6 +122,10 @@ class SelfCritical:
             parts["people"] = float(people.detach())
         return Loss(total, parts)
 
+    def weigh(self, images: np.ndarray, words: np.ndarray) -> int:
+        """The mean is taken over pictures: what the parts of a shared batch are weighted by."""
+        return len(images)
+
     def _reward(self, images: np.ndarray, rows: torch.Tensor) -> np.ndarray:
         """CIDEr-D of [B, C, T] draws, float64 [B, C]."""
         batch, captions, length = rows.shape
@@ -146,19 +150,21 @@ class SelfCritical:
 class CollapseGuard:
     """Tells when self-critical training goes astray; rewards alone do not.
 
-    start : validation scores of the model that it starts from
+    start : validation scores of the model that it starts from; the first it is given without
     drop : of CIDEr below the best so far
     shorter : smallest allowed ratio of the mean length to that at the start
     endings : largest allowed share of captions that end on an article or "with", "of", "and"
     """
 
-    start: dict[str, float]
+    start: dict[str, float] | None = None
     drop: float = 0.03
     shorter: float = 0.85
     endings: float = 0.01
     best: float = 0.0
 
     def __call__(self, scores: dict[str, float]) -> str | None:
+        if self.start is None:
+            self.start = scores
         self.best = max(self.best, self.start["CIDEr"], scores["CIDEr"])
         if scores["CIDEr"] < self.best - self.drop:
             return f"validation CIDEr fell from {self.best:.3f} to {scores['CIDEr']:.3f}"

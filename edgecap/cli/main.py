@@ -71,6 +71,8 @@ def _missing(command: str, error: ModuleNotFoundError) -> Exception:
     package = (error.name or "").partition(".")[0]
     if extra is None or package in ("", "edgecap"):
         return error
+    if extra == "plot" and package != "matplotlib":
+        extra = "train"  # a figure of a checkpoint runs the model in torch
     return MissingExtraError(
         f"`edgecap {command}` needs the package {package!r}, which the base install leaves out: "
         f"pip install 'edgecap[{extra}]'"

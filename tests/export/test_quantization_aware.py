@@ -20,17 +20,21 @@ from edgecap.export.onnx import export_graphs  # noqa: E402
 from edgecap.export.quantization_aware import (  # noqa: E402
     FineTuneOptions,
     fine_tune,
+    read_options,
     round_weights,
     with_plain_weights,
 )
 from edgecap.export.quantize import QuantizeOptions, store_weights_int8  # noqa: E402
 from edgecap.runtime.engines.onnx import open_session  # noqa: E402
+from edgecap.runtime.errors import DataError, OptionsError  # noqa: E402
 from edgecap.training.checkpoint import load_model  # noqa: E402
 from edgecap.training.corpus import read_images  # noqa: E402
 from edgecap.training.models import CaptionModel, make_model  # noqa: E402
 from edgecap.training.models.encoders import EncoderOptions  # noqa: E402
+from edgecap.training.objectives import DistillationOptions  # noqa: E402
 from edgecap.training.recipe import Recipe, read_recipe  # noqa: E402
 from edgecap.training.run import train  # noqa: E402
+from edgecap.training.self_critical import SelfCriticalOptions  # noqa: E402
 
 
 def small() -> CaptionModel:
@@ -82,6 +86,7 @@ def test_a_small_run_ends_in_a_static_bundle(project: tuple[Recipe, Path, Path])
     recipe, checkpoint, folder = project
     options = FineTuneOptions(
         train=replace(recipe.options, epochs=2, frozen_epochs=0, decoder_rate=1e-4),
+        distillation=DistillationOptions(),
         quantize=QuantizeOptions(static=True),
         calibration_images=4,
         views=2,
@@ -105,3 +110,28 @@ def test_a_small_run_ends_in_a_static_bundle(project: tuple[Recipe, Path, Path])
     assert int8_bundle.manifest.quantisation.encoder == STATIC
     assert float_bundle.manifest.quantisation.encoder == "float32"
     assert b"QuantizeLinear" in int8_bundle.files["encoder.onnx"]
+
+
+def test_self_critical_training_goes_on_in_int8(project: tuple[Recipe, Path, Path]) -> None:
+    recipe, checkpoint, folder = project
+    train = replace(recipe.options, epochs=1, frozen_epochs=0, decoder_rate=1e-5)
+    options = FineTuneOptions(
+        train, self_critical=SelfCriticalOptions(captions=3), calibration_images=4, views=2
+    )
+    best = fine_tune(checkpoint, recipe, folder / "scst", folder / "cache", options, 1)
+    assert load_model(best)[2]["quantize"]["static"] is True
+    log = [json.loads(line) for line in (folder / "scst" / "log.jsonl").read_text().splitlines()]
+    assert "reward" in log[-1]
+
+
+def test_options_come_from_a_file_with_changes_on_top(tmp_path: Path) -> None:
+    options = read_options("distil", ["train.epochs=1", "views=2"])
+    assert (options.train.epochs, options.views) == (1, 2)
+    assert read_options("self-critical").self_critical is not None
+    with pytest.raises(DataError, match="distil, self-critical"):
+        read_options("nothing")
+    with pytest.raises(OptionsError, match="epochs"):
+        read_options("distil", ["train.epochz=1"])
+    (tmp_path / "both.yaml").write_text("train: {}\n")
+    with pytest.raises((OptionsError, DataError), match="one of distillation and self_critical"):
+        read_options(str(tmp_path / "both.yaml"))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from edgecap.runtime.errors import DataError  # noqa: E402
 from edgecap.training import checkpoint  # noqa: E402
 from edgecap.training.checkpoint import (  # noqa: E402
     TrainState,
@@ -16,6 +20,7 @@ from edgecap.training.checkpoint import (  # noqa: E402
     save_model,
     save_state,
 )
+from edgecap.training.errors import TrainingError  # noqa: E402
 from edgecap.training.models import CaptionModel, make_model  # noqa: E402
 from edgecap.training.models.encoders import EncoderOptions  # noqa: E402
 
@@ -79,3 +84,100 @@ def test_a_folder_without_state_starts_from_nothing(tmp_path: Path) -> None:
     model = small(0)
     average = torch.optim.swa_utils.AveragedModel(model)
     assert load_state(tmp_path, model, average, torch.optim.AdamW(model.parameters())) is None
+
+
+def test_moments_come_back_in_the_memory_order_of_their_weights(tmp_path: Path) -> None:
+    """The fused step reads weights and moments as they lie in memory."""
+
+    def make():
+        torch.manual_seed(0)
+        model = torch.nn.Conv2d(8, 8, 3).to(memory_format=torch.channels_last)
+        average = torch.optim.swa_utils.AveragedModel(model)
+        return model, average, torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+
+    def advance(model, _, optimizer, seed: int) -> None:
+        torch.manual_seed(seed)
+        x = torch.randn(2, 8, 9, 9).to(memory_format=torch.channels_last)
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+
+    one, other = make(), make()
+    advance(*one, 1)
+    save_state(tmp_path / "state", *one, TrainState())
+    advance(*one, 2)
+    load_state(tmp_path / "state", *other)
+    advance(*other, 2)
+    assert torch.equal(one[0].weight, other[0].weight)
+
+
+def test_a_state_without_the_newer_fields_is_read(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    parts = (model, torch.optim.swa_utils.AveragedModel(model), torch.optim.SGD(model.parameters()))
+    save_state(tmp_path / "state", *parts, TrainState())
+    old = {"epoch": 4, "step": 70, "best": 0.6}
+    (tmp_path / "state/state.json").write_text(json.dumps(old))
+    assert load_state(tmp_path / "state", *parts) == TrainState(4, 70, 0.6)
+
+
+def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
+    def parts(size: int):
+        model = torch.nn.Linear(size, 2)
+        average = torch.optim.swa_utils.AveragedModel(model)
+        return model, average, torch.optim.SGD(model.parameters())
+
+    save_state(tmp_path / "state", *parts(2), TrainState())
+    with pytest.raises(DataError, match="another model: weight differs"):
+        load_state(tmp_path / "state", *parts(3))
+
+
+def test_what_an_interruption_between_two_renames_left_is_found(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    parts = (model, torch.optim.swa_utils.AveragedModel(model), torch.optim.SGD(model.parameters()))
+    save_state(tmp_path / "state", *parts, TrainState(epoch=3))
+    (tmp_path / "state").rename(tmp_path / "state.old")
+    assert load_state(tmp_path / "state", *parts) == TrainState(epoch=3)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 200 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command here")
+    if done.returncode:
+        pytest.skip(f"a small disk needs the right to mount one: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_the_last_good_state(small_disk: Path) -> None:
+    model = torch.nn.Linear(100, 100)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    optimizer = torch.optim.AdamW(model.parameters())
+    save_state(small_disk / "state", model, average, optimizer, TrainState(epoch=1))
+    model(torch.ones(1, 100)).sum().backward()
+    optimizer.step()  # moments: the state is now twice as large
+    kept = model.weight.detach().clone()
+    with pytest.raises(TrainingError, match="the one before it is kept") as error:
+        save_state(small_disk / "state", model, average, optimizer, TrainState(epoch=2))
+    assert "\n" not in str(error.value)
+    assert load_state(small_disk / "state", model, average, optimizer) == TrainState(epoch=1)
+    assert not torch.equal(model.weight, kept)
+
+
+@pytest.mark.parametrize("damage", ["model.json", "tokenizer.json", "model-0.safetensors"])
+def test_half_a_checkpoint_is_refused_in_one_line(tmp_path: Path, damage: str) -> None:
+    save_model(tmp_path / "m", small(0), "{}", {})
+    path = tmp_path / "m" / damage
+    if damage == "tokenizer.json":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(DataError, match="no whole checkpoint") as error:
+        load_model(tmp_path / "m")
+    assert "\n" not in str(error.value)

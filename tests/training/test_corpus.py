@@ -50,6 +50,30 @@ def test_damaged_captions_are_left_out_unless_nothing_else_is_there() -> None:
     assert training_captions(image("1", "A")) == ["a"]
 
 
+def test_a_teachers_caption_is_one_more_row_and_left_out_pictures_are_not_used() -> None:
+    images = [image("1", "a dog runs"), image("2", "a cat sits"), image("3", "a bird sings")]
+    tokenizer = build_word_tokenizer([text for i in images for text in i.captions], 1)
+    extra = ["A dog sits.", "", "a bird"]
+    corpus = build_corpus(images, tokenizer, 1, 4, extra=extra, left_out=[1])
+    rows = corpus.tokens
+    assert rows.shape == (3, 2, 5)
+    assert tokenizer.decode(rows[0, 1].tolist()) == "a dog sits"
+    assert rows[1, 1].tolist() == rows[1, 0].tolist()
+    assert corpus.used.tolist() == [0, 2]
+    assert corpus.words.tolist() == [8, 8, 7]  # EOS counted
+
+
+def test_a_tokenizer_that_adds_specials_adds_none_to_rows() -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = build_word_tokenizer(["a dog runs"], 1)
+    tokenizer.post_processor = TemplateProcessing(
+        "<bos> $A <eos>", None, [("<bos>", 1), ("<eos>", 2)]
+    )
+    row = build_corpus([image("1", "a dog runs")], tokenizer, 1, 5).tokens[0, 0]
+    assert row.tolist().count(BOS) == row.tolist().count(EOS) == 1
+
+
 def test_kept_and_held_parts_share_nothing_and_lose_nothing(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     names = [f"{i}.jpg" for i in range(20)]

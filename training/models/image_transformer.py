@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edgecap.runtime.errors import OptionsError
 from edgecap.training.models.base import CaptionModel, Decoded, Encoding, Named, Step
 from edgecap.training.models.encoders.base import Frozen, ImageEncoder
 from edgecap.training.models.layers import (
@@ -37,6 +38,13 @@ class ImageTransformerOptions:
     decoder_layers: int = 2
     max_positions: int = 20  # T, EOS counted
     dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise OptionsError(
+                f"width is {self.width} and heads {self.heads}; give a width that is a multiple of "
+                "the heads"
+            )
 
 
 class EncoderLayer(nn.Module):

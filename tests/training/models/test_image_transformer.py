@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from edgecap.runtime.errors import OptionsError  # noqa: E402
 from edgecap.training.models import CaptionModel, make_model  # noqa: E402
 from edgecap.training.models.encoders import EncoderOptions  # noqa: E402
 from edgecap.training.torch_engine import TorchEngine  # noqa: E402
@@ -68,3 +69,8 @@ def test_dropout_keeps_the_mean_and_is_off_in_evaluation(model: CaptionModel) ->
     assert abs(float(out.mean()) - 1) < 0.02
     assert abs(float((out == 0).float().mean()) - 0.25) < 0.02
     assert torch.equal(layer.eval()(x), x)
+
+
+def test_a_width_that_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(OptionsError, match="multiple of the heads"):
+        make_model("image-transformer", EncoderOptions(), {"vocab_size": 9, "width": 50})
