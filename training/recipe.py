@@ -105,13 +105,25 @@ def read_recipe(
             f"no recipe {name!r}; give one of {known}, a path to a YAML file, or a family: "
             f"{', '.join(FAMILIES)}"
         )
+    tree = merge(_read_tree(path, data, weights), _config(config))
+    return resolve(override(tree, Recipe, values), Recipe, str(path))
+
+
+def _read_tree(path: Path, data: str, weights: str) -> dict[str, Any]:
+    """A recipe's keys over those of the file of ``configs`` that it extends, if it names one."""
     text = path.read_text()
     for word, place, option in (("DATA/", data, "--data"), ("WEIGHTS/", weights, "--weights")):
         if word in text and not place:
             raise DataError(f"{path} names files below {word[:-1]}; give {option} FOLDER")
         text = text.replace(word, f"{place}/")
-    tree = merge(decode_yaml(text, path), _config(config))
-    return resolve(override(tree, Recipe, values), Recipe, str(path))
+    tree = decode_yaml(text, path)
+    name = tree.pop("extends", None)
+    if name is None:
+        return tree
+    base = CONFIGS / f"{name}.yaml"
+    if not base.is_file() or base == path:
+        raise DataError(f"{path} extends {name!r}, which is not in {CONFIGS}")
+    return merge(_read_tree(base, data, weights), tree)
 
 
 def family_recipe(

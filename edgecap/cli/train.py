@@ -55,7 +55,7 @@ def command(
 ) -> None:
     """Train a FAMILY of models on data sets, or run a RECIPE (a name or a YAML file).
 
-    KEY=VALUE changes any key of the recipe, such as options.epochs=3, model.width=256 or
+    KEY=VALUE changes any key of the recipe, such as options.epochs=3, model.width=192 or
     encoder.name=mobilenet-edgetpu. Run the same again to go on with an interrupted run.
     """
     from edgecap.training.models import FAMILIES

@@ -56,7 +56,7 @@ def test_values_are_read_as_the_type_of_their_field(data: str) -> None:
             "options.decoder_rate=6e-4",
             "options.events=false",
             "options.precision=fp32",
-            "model.width=256",
+            "model.width=192",
             "encoder.weights=123",
             "encoder.tuned_from=null",
             "encoder.settings.image_size=64",
@@ -69,7 +69,7 @@ def test_values_are_read_as_the_type_of_their_field(data: str) -> None:
     assert recipe.options.decoder_rate == 6e-4
     assert recipe.options.events is False
     assert recipe.options.precision == "fp32"
-    assert recipe.model["width"] == 256
+    assert recipe.model["width"] == 192
     assert recipe.model["decoder_layers"] == 2  # the family's own file
     assert recipe.encoder.weights == "123"
     assert recipe.encoder.tuned_from is None
@@ -177,3 +177,16 @@ def test_options_that_contradict_are_refused(data: str) -> None:
             [data],
             values=["distillation.teacher=x", "self_critical.captions=3"],
         )
+
+
+def test_a_recipe_goes_on_from_the_one_that_it_extends(tmp_path: Path) -> None:
+    recipe = read_recipe("show-and-tell", "d", "w")
+    assert recipe.family == "show-and-tell"
+    assert recipe.train == read_recipe("default", "d", "w").train
+    assert recipe.encoder.weights.startswith("w/")
+    (tmp_path / "mine.yaml").write_text("extends: default\nviews: 2\nmodel: {width: 96}\n")
+    mine = read_recipe(str(tmp_path / "mine.yaml"), "d", "w")
+    assert (mine.views, mine.model["width"], mine.model["hidden"]) == (2, 96, 1536)
+    (tmp_path / "mine.yaml").write_text("extends: nothing\n")
+    with pytest.raises(DataError, match="extends 'nothing'"):
+        read_recipe(str(tmp_path / "mine.yaml"), "d", "w")
