@@ -35,7 +35,7 @@ class QuantizeOptions:
     method: str = "Percentile"  # ONNX Runtime's calibration
     percentile: float = 99.99
     float_first: int = 2  # convolutions from the picture on
-    float_last: int = 24  # convolutions up to the last feature map
+    float_last: int = 40  # convolutions up to the last feature map
     matmuls: bool = False  # also the linear layers of the encoder
 
 

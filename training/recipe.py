@@ -68,6 +68,7 @@ class Recipe:
     self_critical: SelfCriticalOptions | None = None
     pseudo_captions: PseudoCaptionOptions | None = None
     decoding: dict[str, Any] = field(default_factory=dict)  # the bundle's defaults
+    about: str = ""  # the first paragraph of the model card
     licence: str = ""  # of the weights
     training_data: list[DataEntry] = field(default_factory=list)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as HfTokenizer
 
 # Keys that may differ when a run goes on: they change nothing that is learned.
-FREE = ("licence", "training_data", "decoding", "options.device", "options.events")
+FREE = ("licence", "about", "training_data", "decoding", "options.device", "options.events")
 
 
 def train(recipe: Recipe, folder: Path, cache: Path, threads: int, *, strict: bool = False) -> Path:

@@ -30,6 +30,9 @@ import click
     type=click.Path(),
     help="The model that CHECKPOINT was fine-tuned for int8 from; its scores stand as float32.",
 )
+@click.option(
+    "--made-by", metavar="TEXT", help="The commands that made CHECKPOINT, for the manifest."
+)
 @click.option("--name", default="default", show_default=True, help="The model's name.")
 @click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True)
 def command(
@@ -41,6 +44,7 @@ def command(
     record: str | None,
     tests: tuple[str, ...],
     float_checkpoint: str | None,
+    made_by: str | None,
     name: str,
     threads: int,
 ) -> None:
@@ -74,7 +78,8 @@ def command(
         licence=plan.licence,
         training_data=tuple(plan.training_data),
         provenance={
-            "command": f"edgecap train {recipe} --data DATA --weights WEIGHTS --output RUN",
+            "command": made_by
+            or f"edgecap train {recipe} --data DATA --weights WEIGHTS --output RUN",
             "seed": str(plan.options.seed),
             "date": date.today().isoformat(),
         },
@@ -88,6 +93,7 @@ def command(
             options,
             tuple(specs),
             threads=threads,
+            about=plan.about,
             float_checkpoint=Path(float_checkpoint) if float_checkpoint else None,
         ),
     )

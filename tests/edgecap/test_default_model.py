@@ -33,14 +33,16 @@ def test_the_bundle_is_small_and_says_where_it_comes_from(captioner: Captioner) 
     assert {"command", "seed", "date"} <= manifest.provenance.keys()
 
 
-def test_int8_costs_little_of_the_float_models_cider(captioner: Captioner) -> None:
-    # Over all lists: on 500 pictures alone a few captions that flip are worth 2 %.
-    costs = []
+def test_int8_costs_at_most_a_hundredth_of_the_float_models_cider(captioner: Captioner) -> None:
+    # Lists of a hundred pictures say nothing: one caption that flips is worth as much.
+    large = 0
     for splits in captioner.manifest.metrics.values():
         for measured in splits.values():
-            costs.append(1 - measured["int8"]["CIDEr"] / measured["float32"]["CIDEr"])
-    assert len(costs) >= 4
-    assert np.mean(costs) <= 0.01
+            if measured["int8"]["images"] < 250:
+                continue
+            large += 1
+            assert measured["int8"]["CIDEr"] >= 0.99 * measured["float32"]["CIDEr"]
+    assert large == 3
 
 
 def test_it_reaches_the_quality_floor_on_the_test_photographs(shared: Path) -> None:
@@ -52,7 +54,7 @@ def test_it_reaches_the_quality_floor_on_the_test_photographs(shared: Path) -> N
     assert done.exit_code == 0, done.output
     scores = json.loads(done.stdout)
     assert scores["images"] == 500
-    assert scores["CIDEr"] >= 0.60
+    assert scores["CIDEr"] >= 0.64
     assert scores["BLEU-4"] >= 0.23
     stated = edgecap.load().manifest.metrics["flickr8k"]["test"]["int8"]
     assert scores["CIDEr"] == pytest.approx(stated["CIDEr"], abs=0.02)
