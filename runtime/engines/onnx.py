@@ -69,7 +69,7 @@ class OnnxEngine:
             ("decoder", manifest.graphs.decoder),
         ):
             model = bundle.files[spec.file]
-            sessions[role] = open_session(model, spec.file, self.threads, chosen, role == "encoder")
+            sessions[role] = open_session(model, spec.file, self.threads, chosen)
         self._encoder, self._decoder = sessions["encoder"], sessions["decoder"]
         check_tables(
             manifest,
@@ -229,12 +229,11 @@ def open_session(
     name: str,
     threads: int,
     providers: Sequence[str] = ("CPUExecutionProvider",),
-    rest_after_run: bool = False,
 ) -> ort.InferenceSession:
     """An ONNX Runtime session set up for latency.
 
-    rest_after_run : threads go to sleep at the end of a run instead of spinning, so that they do
-        not fight with the threads of the session that runs next
+    Its threads go to sleep at the end of a run: spinning on, as they would, they take the cores from
+    the other session that runs next, and an encoder right after a decoder needs twice its time.
     """
     import onnxruntime as ort
 
@@ -246,8 +245,7 @@ def open_session(
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 4
-    if rest_after_run:
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return ort.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # its exceptions share no base class
