@@ -232,7 +232,7 @@ def open_session(
 ) -> ort.InferenceSession:
     """An ONNX Runtime session set up for latency.
 
-    Its threads go to sleep at the end of a run: spinning on, as they would, they take the cores from
+    Its threads go to sleep at the end of a run: spinning on, they would take the cores from
     the other session that runs next, and an encoder right after a decoder needs twice its time.
     """
     import onnxruntime as ort

@@ -180,7 +180,7 @@ def test_options_that_contradict_are_refused(data: str) -> None:
 
 
 def test_a_recipe_goes_on_from_the_one_that_it_extends(tmp_path: Path) -> None:
-    recipe = read_recipe("show-and-tell", "d", "w")
+    recipe = read_recipe("results/show-and-tell", "d", "w")
     assert recipe.family == "show-and-tell"
     assert recipe.train == read_recipe("default", "d", "w").train
     assert recipe.encoder.weights.startswith("w/")
