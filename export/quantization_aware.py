@@ -34,6 +34,7 @@ from edgecap.training.recipe import Recipe
 from edgecap.training.run import held_images, recipe_cache, validation
 from edgecap.training.self_critical import CollapseGuard, SelfCritical, SelfCriticalOptions
 from edgecap.training.trainer import Trainer, TrainOptions
+from edgecap.training.validate import broken_tokens
 
 if TYPE_CHECKING:
     import onnx
@@ -162,7 +163,11 @@ def fine_tune(
     if options.self_critical is not None:
         before = copy.deepcopy(start) if options.self_critical.kl > 0 else None
         objective = SelfCritical(
-            corpus.tokens, options.self_critical, smoothing=smoothing, start=before
+            corpus.tokens,
+            options.self_critical,
+            smoothing=smoothing,
+            start=before,
+            broken=broken_tokens(tokenizer_json),
         )
         guard = CollapseGuard()
     else:

@@ -27,7 +27,7 @@ from edgecap.training.recipe import Recipe
 from edgecap.training.screening import Part, screen
 from edgecap.training.self_critical import CollapseGuard, SelfCritical
 from edgecap.training.trainer import Guard, Trainer
-from edgecap.training.validate import SUPPRESSED, Validation
+from edgecap.training.validate import SUPPRESSED, Validation, broken_tokens
 from edgecap.training.vocabulary import EOS, build_word_tokenizer
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ def make_objective(
             recipe.self_critical,
             smoothing=recipe.options.label_smoothing,
             start=start,
+            broken=broken_tokens(tokenizer_json),
         )
         return objective, CollapseGuard()
     if recipe.distillation is None:

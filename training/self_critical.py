@@ -18,7 +18,7 @@ from edgecap.training.models.base import CaptionModel, Encoding, Loss, shift, wo
 from edgecap.training.objectives import Batch
 from edgecap.training.sampling import sample
 from edgecap.training.validate import SUPPRESSED
-from edgecap.training.vocabulary import BOS, PAD
+from edgecap.training.vocabulary import BOS, EOS, PAD
 
 BASELINES = ("others", "greedy")
 
@@ -65,6 +65,8 @@ class SelfCritical:
     references : int64 [N, C, T + 1], the corpus that the batches index; EOS counts as a word, so
         that where a caption ends is judged, too
     start : the model as it was, for ``kl``; needed when that is above 0
+    broken : tokens that no caption may end on, such as articles. People's n-grams hold them, so
+        that "... in front of a" would pay
     """
 
     def __init__(
@@ -74,10 +76,12 @@ class SelfCritical:
         *,
         smoothing: float = 0.0,
         start: CaptionModel | None = None,
+        broken: Sequence[int] = (),
     ) -> None:
         if options.kl > 0 and start is None:
             raise OptionsError("kl is above 0; give the model that it starts from")
         self.options, self.smoothing, self.start = options, smoothing, start
+        self.broken = np.array(broken, np.int64)
         self.rewards = CiderD(
             [[_words(caption) for caption in captions] for captions in references.tolist()]
         )
@@ -127,11 +131,14 @@ class SelfCritical:
         return len(images)
 
     def _reward(self, images: np.ndarray, rows: torch.Tensor) -> np.ndarray:
-        """CIDEr-D of [B, C, T] draws, float64 [B, C]."""
+        """CIDEr-D of [B, C, T] draws, float64 [B, C]; nothing for one that breaks off."""
         batch, captions, length = rows.shape
         flat = rows.reshape(-1, length).cpu().numpy()
         lengths = (flat != PAD).sum(-1)
         scores = self.rewards.score(np.repeat(images, captions), flat, lengths)
+        last = np.take_along_axis(flat, np.maximum(lengths - 2, 0)[:, None], 1)[:, 0]
+        ended = (flat == EOS).any(-1)
+        scores[ended & np.isin(last, self.broken)] = 0.0
         return scores.reshape(batch, captions)
 
     def _log_probabilities(

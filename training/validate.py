@@ -72,6 +72,15 @@ class Validation:
         return scores | caption_statistics(texts)
 
 
+def broken_tokens(tokenizer_json: str) -> tuple[int, ...]:
+    """The ids of the words of ``BROKEN`` in a vocabulary of whole words."""
+    from tokenizers import Tokenizer as HfTokenizer
+
+    tokenizer = HfTokenizer.from_str(tokenizer_json)
+    found = (tokenizer.token_to_id(word) for word in sorted(BROKEN))
+    return tuple(token for token in found if token is not None)
+
+
 def caption_statistics(texts: Sequence[str]) -> dict[str, float]:
     """words : mean length; endings : share that end on a word of ``BROKEN``; distinct : share of
     different captions."""

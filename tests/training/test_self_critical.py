@@ -135,6 +135,17 @@ def test_it_raises_the_reward() -> None:
     assert np.mean(rewards[-10:]) > np.mean(rewards[:10]) + 0.3
 
 
+def test_a_caption_that_breaks_off_earns_nothing() -> None:
+    references = np.array([[[BOS, 4, 8, 12, EOS, PAD]] * 2, [[BOS, 5, 9, 13, EOS, PAD]] * 2])
+    objective = SelfCritical(references, SelfCriticalOptions(captions=2), broken=[12])
+    free = SelfCritical(references, SelfCriticalOptions(captions=2))
+    rows = torch.tensor([[[4, 8, 12, EOS, PAD], [4, 8, EOS, PAD, PAD], [4, 8, 12, 4, 8]]])
+    earned, before = (o._reward(np.array([0]), rows)[0] for o in (objective, free))
+    assert before[0] > 1
+    assert earned[0] == 0
+    np.testing.assert_array_equal(earned[1:], before[1:])
+
+
 def test_distance_to_the_start_is_nothing_at_the_start() -> None:
     import copy
 
