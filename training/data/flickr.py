@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from edgecap.runtime.errors import DataError
-from edgecap.training.data import karpathy
+from edgecap.training.data import captions_csv, karpathy
 from edgecap.training.data.assemble import assemble
 from edgecap.training.data.base import CaptionDataset, CaptionedImage
 from edgecap.training.data.files import (
@@ -39,6 +39,9 @@ class Layout:
 def read(
     layout: Layout, name: str, folder: Path, split: str, *, strict: bool, skip_damaged: bool
 ) -> CaptionDataset:
+    """Read a split: train, val or test; "all" is every picture that has captions."""
+    if (folder / "captions.csv").is_file():
+        return captions_csv.read(name, folder, split, strict=strict, skip_damaged=skip_damaged)
     table, reader = _table(layout, require_folder(folder))
     pictures = find_folder(folder, *layout.pictures) or folder
     if reader is None:
@@ -61,6 +64,8 @@ def read(
 
 
 def splits(layout: Layout, folder: Path) -> list[str]:
+    if (folder / "captions.csv").is_file():
+        return captions_csv.splits(folder)
     table, reader = _table(layout, folder)
     return karpathy.file_splits(table) if reader is None else list(_lists(layout, folder)) or [ALL]
 

@@ -13,10 +13,9 @@ Pictures lie in Flicker8k_Dataset/ (spelt so upstream), Flickr8k_Dataset/, Image
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
-from edgecap.training.data import captions_csv, flickr
-from edgecap.training.data.base import CaptionDataset
+from edgecap.training.data import flickr
 from edgecap.training.data.tables import read_image_caption_csv, read_token_file
 
 LAYOUT = flickr.Layout(
@@ -40,17 +39,5 @@ LAYOUT = flickr.Layout(
     ),
 )
 
-
-def read(
-    name: str, folder: Path, split: str, *, strict: bool, skip_damaged: bool
-) -> CaptionDataset:
-    """Read a split: train, val or test; "all" is every picture that has captions."""
-    if (folder / "captions.csv").is_file():
-        return captions_csv.read(name, folder, split, strict=strict, skip_damaged=skip_damaged)
-    return flickr.read(LAYOUT, name, folder, split, strict=strict, skip_damaged=skip_damaged)
-
-
-def splits(folder: Path) -> list[str]:
-    if (folder / "captions.csv").is_file():
-        return captions_csv.splits(folder)
-    return flickr.splits(LAYOUT, folder)
+read = partial(flickr.read, LAYOUT)
+splits = partial(flickr.splits, LAYOUT)
