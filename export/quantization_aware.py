@@ -27,6 +27,7 @@ from edgecap.training.augment import AugmentOptions
 from edgecap.training.checkpoint import load_model
 from edgecap.training.config import decode_yaml, override, resolve
 from edgecap.training.corpus import build_corpus, read_images
+from edgecap.training.data import CaptionedImage
 from edgecap.training.models import make_model
 from edgecap.training.models.base import CaptionModel
 from edgecap.training.objectives import Distillation, DistillationOptions, Objective
@@ -146,7 +147,7 @@ def fine_tune(
     start.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     student = copy.deepcopy(start)
     images, held = read_images(recipe.train), held_images(recipe)
-    trunk = QuantizedTrunk(_trunk(start, recipe, folder / "trunk.onnx", options), threads)
+    trunk = QuantizedTrunk(_trunk(start, images, folder / "trunk.onnx", options), threads)
     source = f"int8 {options.quantize}"
     quantised = {
         name: recipe_cache(
@@ -203,7 +204,7 @@ def _say_how(checkpoint: Path, options: QuantizeOptions) -> None:
 
 
 def _trunk(
-    model: CaptionModel, recipe: Recipe, path: Path, options: FineTuneOptions
+    model: CaptionModel, images: Sequence[CaptionedImage], path: Path, options: FineTuneOptions
 ) -> onnx.ModelProto:
     import onnx
 
@@ -211,7 +212,7 @@ def _trunk(
         return onnx.load(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = calibration_pictures(
-        read_images(recipe.train),
+        images,
         model.image_size,
         options.calibration_images,
         options.seed,

@@ -56,7 +56,7 @@ def quantize_trunk(
     with torch.no_grad():
         parts = len(model.frozen(torch.zeros(1, size, size, 3, dtype=torch.uint8)))
     proto = export_module(
-        FrozenGraph(model),
+        FrozenGraph(model).eval(),
         (torch.zeros(2, size, size, 3, dtype=torch.uint8),),
         ["image"],
         [f"part.{i}" for i in range(parts)],
