@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,19 +43,29 @@ _HOMES = {
 }
 
 
-def load(model: str | os.PathLike[str] = "default", *, threads: int | None = None) -> Captioner:
+def load(
+    model: str | os.PathLike[str] = "default",
+    *,
+    threads: int | None = None,
+    require_signature: str | os.PathLike[str] | None = None,
+) -> Captioner:
     """A captioner for a model.
 
     model : the name of a model that comes with EdgeCap, or the path of a ``.edgecap`` bundle
     threads : CPU threads for the model; by default the physical cores, at most 4
+    require_signature : PEM file of the public key that must have signed the bundle; by default
+        what the environment variable EDGECAP_REQUIRE_SIGNATURE names, if it is set
 
     Raises ``BundleError`` for a name or path that does not exist and for a bundle that cannot be
     used, ``OptionsError`` for bad ``threads``.
     """
     from edgecap.models import resolve
+    from edgecap.runtime.bundle import read_bundle
     from edgecap.runtime.captioner import Captioner
 
-    return Captioner(resolve(model), threads=threads)
+    demanded = require_signature or os.environ.get("EDGECAP_REQUIRE_SIGNATURE")
+    signer = Path(demanded) if demanded else None
+    return Captioner(read_bundle(resolve(model), signer=signer), threads=threads)
 
 
 def __getattr__(name: str) -> Any:

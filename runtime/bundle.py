@@ -27,10 +27,12 @@ from edgecap.runtime.manifest import (
     encode_manifest,
     referenced_files,
 )
+from edgecap.runtime.signature import SIGNATURE, sign, verify
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_BUNDLE_BYTES = 2 << 30
+MAX_SIGNATURE_BYTES = 4096
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -42,18 +44,23 @@ class Bundle:
     path : where it was read from
     manifest : what it says about itself
     files : name -> contents, ``manifest.json`` left out
+    signed : whether it carries a signature
     """
 
     path: Path
     manifest: Manifest
     files: Mapping[str, bytes]
+    signed: bool = False
 
 
-def read_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle and check all of it; ``BundleError`` says in one line what is wrong."""
+def read_bundle(path: str | os.PathLike[str], *, signer: Path | None = None) -> Bundle:
+    """Read a bundle and check all of it; ``BundleError`` says in one line what is wrong.
+
+    signer : PEM file of the public key that must have signed it
+    """
     path = Path(path)
-    manifest, files = _read(path, with_files=True)
-    return Bundle(path, manifest, files)
+    manifest, files, signature = _read(path, with_files=True, signer=signer)
+    return Bundle(path, manifest, files, signature is not None)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -62,12 +69,18 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 
 
 def write_bundle(
-    path: str | os.PathLike[str], manifest: Manifest, files: Mapping[str, bytes]
+    path: str | os.PathLike[str],
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    key: Path | None = None,
 ) -> Manifest:
     """Write a bundle in one move: a reader sees the old file or the whole new one.
 
     The same contents give the same bytes, whatever the day (with one version of zlib).
     ``manifest.files`` is filled in here; the completed manifest is returned.
+
+    key : PEM file of the private key to sign it with
     """
     path = Path(path)
     for name in files:
@@ -80,6 +93,8 @@ def write_bundle(
     contents = {MANIFEST: encode_manifest(manifest), **{n: files[n] for n in table}}
     if len(contents[MANIFEST]) > MAX_MANIFEST_BYTES:
         raise BundleError(f"the manifest is over {MAX_MANIFEST_BYTES} bytes; shorten it")
+    if key is not None:
+        contents[SIGNATURE] = sign(contents[MANIFEST], key)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as stream:
@@ -100,7 +115,9 @@ def write_bundle(
     return manifest
 
 
-def _read(path: Path, *, with_files: bool) -> tuple[Manifest, dict[str, bytes]]:
+def _read(
+    path: Path, *, with_files: bool, signer: Path | None = None
+) -> tuple[Manifest, dict[str, bytes], bytes | None]:
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
@@ -113,10 +130,13 @@ def _read(path: Path, *, with_files: bool) -> tuple[Manifest, dict[str, bytes]]:
             )
         with zipfile.ZipFile(path) as archive:
             entries = _entries(archive)
-            manifest = decode_manifest(archive.read(entries[MANIFEST]))
+            text = archive.read(entries[MANIFEST])
+            manifest = decode_manifest(text)
+            signature = archive.read(SIGNATURE) if entries.pop(SIGNATURE, None) else None
             _compare(entries, manifest)
             if not with_files:
-                return manifest, {}
+                return manifest, {}, signature
+            verify(text, signature, signer)
             files = {name: archive.read(entries[name]) for name in manifest.files}
     except FileNotFoundError:
         raise BundleError(f"{path} does not exist; give the path of a .edgecap file") from None
@@ -142,7 +162,7 @@ def _read(path: Path, *, with_files: bool) -> tuple[Manifest, dict[str, bytes]]:
             raise BundleError(
                 f"{path}: {name} does not match its sha256; download or export the bundle again"
             )
-    return manifest, files
+    return manifest, files, signature
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -168,6 +188,8 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             f"{MANIFEST} declares {entries[MANIFEST].file_size} bytes; "
             f"at most {MAX_MANIFEST_BYTES} are read"
         )
+    if SIGNATURE in entries and entries[SIGNATURE].file_size > MAX_SIGNATURE_BYTES:
+        raise BundleError(f"{SIGNATURE} is too large for a signature; sign the bundle again")
     total = sum(info.file_size for info in entries.values())
     if total > MAX_BUNDLE_BYTES:
         raise BundleError(f"its files declare {total} bytes; at most {MAX_BUNDLE_BYTES} are read")
@@ -180,7 +202,7 @@ def _compare(entries: Mapping[str, zipfile.ZipInfo], manifest: Manifest) -> None
             raise BundleError(f"{role} names the file {file!r}, which the table of files lacks")
     for name, entry in manifest.files.items():
         _check_name(name)
-        if name == MANIFEST or name not in entries:
+        if name in (MANIFEST, SIGNATURE) or name not in entries:
             raise BundleError(f"{name} is in the manifest's table of files, not in the bundle")
         if entries[name].file_size != entry.bytes:
             raise BundleError(

@@ -24,6 +24,12 @@ Examples:
 @click.option("--beams", type=int, help="Beam width; the model's own if not given.")
 @click.option("--max-new-tokens", type=int, help="Longest caption in tokens.")
 @click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
+@click.option(
+    "--require-signature",
+    type=click.Path(),
+    metavar="KEY",
+    help="Public key (PEM) that must have signed the model.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each picture.")
 @click.pass_context
 def command(
@@ -33,6 +39,7 @@ def command(
     beams: int | None,
     max_new_tokens: int | None,
     threads: int | None,
+    require_signature: str | None,
     as_json: bool,
 ) -> None:
     """Caption the photographs at PATH..., one line each: `PATH: caption`.
@@ -44,7 +51,7 @@ def command(
     import edgecap
     from edgecap.runtime.errors import ImageError
 
-    captioner = edgecap.load(model, threads=threads)
+    captioner = edgecap.load(model, threads=threads, require_signature=require_signature)
     options: dict[str, Any] = {"beams": beams, "max_new_tokens": max_new_tokens}
     captioner.options(**options)  # bad ones are told before any picture is read
     bad = False

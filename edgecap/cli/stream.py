@@ -54,6 +54,12 @@ Examples:
 @click.option("--duration", type=float, help="End after so many seconds.")
 @click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
 @click.option(
+    "--require-signature",
+    type=click.Path(),
+    metavar="KEY",
+    help="Public key (PEM) that must have signed the model.",
+)
+@click.option(
     "--reconnects",
     type=int,
     default=10,
@@ -74,6 +80,7 @@ def command(
     max_captions: int | None,
     duration: float | None,
     threads: int | None,
+    require_signature: str | None,
     reconnects: int,
 ) -> None:
     """Caption a live SOURCE; one line of JSON on standard output for each caption.
@@ -103,7 +110,7 @@ def command(
     sink = JsonLines(getattr(stdout, "raw", stdout), name="stdout")
     try:
         with open_source(source, loop=loop, realtime=realtime, reconnects=reconnects) as frames:
-            captioner = edgecap.load(model, threads=threads)
+            captioner = edgecap.load(model, threads=threads, require_signature=require_signature)
             decoding = {"beams": beams}
             captioner.options(**decoding)  # a bad one is told before the first frame
             pipeline = Pipeline(frames, captioner, sinks=[sink], options=options, decoding=decoding)
