@@ -17,7 +17,7 @@ from edgecap.runtime.captioner import MAX_BATCH, Captioner
 from edgecap.runtime.decoding.options import DecodingOptions
 from edgecap.runtime.engines.base import Encoded, Engine
 from edgecap.runtime.errors import OptionsError
-from edgecap.runtime.image import RGB, ImageLike, load_image, resize_image
+from edgecap.runtime.image import RGB, ImageLike, load_image
 from edgecap.runtime.words import group_tokens
 
 MAX_SIDE = 28
@@ -60,9 +60,8 @@ def occlusion_maps(
     Raises ``ImageError`` and ``OptionsError``.
     """
     options = options or OcclusionOptions()
-    size = captioner.image_size
-    pixels = resize_image(load_image(image, channels), size)
-    encoded = captioner.encode(pixels)
+    pixels = captioner.resize(load_image(image, channels))
+    encoded = captioner.engine.encode(pixels[None])
     caption = captioner.decode(encoded, decoding)[0]
     whole = token_logprobs(captioner, encoded, caption.tokens)
     parts = [

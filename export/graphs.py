@@ -4,11 +4,44 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from edgecap.training.models.base import CaptionModel, Encoding
+from edgecap.training.models.base import CaptionModel, Encoding, Named, Step
+from edgecap.training.models.encoders.base import Frozen
+
+
+class Exportable(Protocol):
+    """What a torch module must have to become the two graphs: every ``CaptionModel``, and every
+    captioner that is imported. Methods are those of :class:`CaptionModel`.
+
+    image_size : S
+    options : has ``vocab_size``, V, and ``max_positions``, T
+    """
+
+    @property
+    def image_size(self) -> int: ...
+
+    @property
+    def options(self) -> Any: ...
+
+    def frozen(self, pixels: torch.Tensor) -> Frozen: ...
+
+    def encode(self, frozen: Frozen) -> Encoding: ...
+
+    def step(
+        self,
+        tokens: torch.Tensor,
+        position: torch.Tensor,
+        ancestry: torch.Tensor,
+        memory: Named,
+        carry: Named,
+        cache: Named,
+    ) -> Step: ...
+
+    def cache_widths(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True)
@@ -52,16 +85,18 @@ class NoveltyHead:
 
 
 class EncoderGraph(nn.Module):
-    """image uint8 [B, S, S, 3] -> memory.*, carry.*, features, novelty."""
+    """image uint8 [B, S, S, 3] -> memory.*, carry.*, features, and novelty where it has a head."""
 
     novelty_weight: torch.Tensor
     novelty_bias: torch.Tensor
 
-    def __init__(self, model: CaptionModel, novelty: NoveltyHead) -> None:
+    def __init__(self, model: Exportable, novelty: NoveltyHead | None) -> None:
         super().__init__()
-        self.model = fold_batch_norms(model)
-        self.register_buffer("novelty_weight", novelty.weight)
-        self.register_buffer("novelty_bias", novelty.bias)
+        self.model = fold_batch_norms(model) if isinstance(model, CaptionModel) else model
+        self.has_novelty = novelty is not None
+        if novelty is not None:
+            self.register_buffer("novelty_weight", novelty.weight)
+            self.register_buffer("novelty_bias", novelty.bias)
         # The names are those of a real encoding: families differ in what they give.
         size = model.image_size
         with torch.no_grad():
@@ -71,20 +106,21 @@ class EncoderGraph(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         encoding = self.model.encode(self.model.frozen(image))
-        novelty = (encoding.pooled * self.novelty_weight).sum(-1) + self.novelty_bias
-        return (
+        given = (
             *encoding.memory.values(),
             *encoding.carry.values(),
             nn.functional.normalize(encoding.pooled, dim=-1),
-            novelty,
         )
+        if not self.has_novelty:
+            return given
+        return (*given, (encoding.pooled * self.novelty_weight).sum(-1) + self.novelty_bias)
 
     def output_names(self) -> list[str]:
         return [
             *(f"memory.{name}" for name in self.example.memory),
             *(f"carry.{name}" for name in self.example.carry),
             "features",
-            "novelty",
+            *(["novelty"] if self.has_novelty else []),
         ]
 
 
@@ -92,7 +128,7 @@ class DecoderGraph(nn.Module):
     """One step: token, position, memory.*, and what the family has of parent and carry.*, ancestry
     and cache.* -> logits, next.*, append.*. Recurrent state is gathered by parent in the graph."""
 
-    def __init__(self, model: CaptionModel, encoding: Encoding) -> None:
+    def __init__(self, model: Exportable, encoding: Encoding) -> None:
         super().__init__()
         self.model = model
         self.memory = list(encoding.memory)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from edgecap.export.graphs import DecoderGraph, EncoderGraph, NoveltyHead
-from edgecap.training.models.base import CaptionModel, Encoding
+from edgecap.export.graphs import DecoderGraph, EncoderGraph, Exportable, NoveltyHead
+from edgecap.training.models.base import Encoding
 
 if TYPE_CHECKING:
     import onnx
@@ -19,9 +19,12 @@ OPSET = 18
 
 
 def export_graphs(
-    model: CaptionModel, novelty: NoveltyHead
+    model: Exportable, novelty: NoveltyHead | None
 ) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Encoder and decoder as ONNX, opset 18, with dynamic B and K only."""
+    """Encoder and decoder as ONNX, opset 18, with dynamic B and K only.
+
+    Without a novelty head the encoder has no output ``novelty``.
+    """
     encoder = EncoderGraph(model, novelty).eval()
     size = model.image_size
     image = torch.from_numpy(

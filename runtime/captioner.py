@@ -22,7 +22,7 @@ from edgecap.runtime.decoding.search import Hypothesis
 from edgecap.runtime.engines.base import Encoded
 from edgecap.runtime.engines.onnx import OnnxEngine
 from edgecap.runtime.errors import BundleError, ImageError, OptionsError
-from edgecap.runtime.image import RGB, ImageLike, load_image, resize_image
+from edgecap.runtime.image import RGB, ImageLike, check_resampling, load_image, resize_image
 from edgecap.runtime.manifest import Manifest
 from edgecap.runtime.text import Tokenizer
 
@@ -38,7 +38,8 @@ class Captioner:
     bundle : a ``Bundle``, or the path of a ``.edgecap`` file
     threads : CPU threads for the model; by default the physical cores, at most 4
 
-    Raises ``BundleError`` for a bundle that cannot be used, ``OptionsError`` for bad ``threads``.
+    Raises ``BundleError`` for a bundle that cannot be used, ``OptionsError`` for bad ``threads``,
+    ``MissingExtraError`` where its pictures need Pillow and that is absent.
 
     >>> captioner = edgecap.load()
     >>> print(captioner("photo.jpg"))
@@ -54,6 +55,7 @@ class Captioner:
         self.manifest: Manifest = bundle.manifest
         special = self.manifest.tokenizer
         ids = (special.bos, special.eos, special.pad, special.unk)
+        check_resampling(self.manifest.image)
         try:
             check_params(self.manifest.confidence)
             self.tokenizer = Tokenizer(bundle.files[special.file], ids, special.vocab_size)
@@ -71,8 +73,12 @@ class Captioner:
 
     @property
     def image_size(self) -> int:
-        """S: pictures are squashed to S x S."""
+        """S: the encoder takes S x S pixels."""
         return self.engine.image_size
+
+    def resize(self, rgb: RGB) -> RGB:
+        """A picture, uint8 RGB [H, W, 3], as the encoder takes it, uint8 [S, S, 3]."""
+        return resize_image(rgb, self.manifest.image)
 
     @overload
     def __call__(
@@ -170,8 +176,7 @@ class Captioner:
     def encode(self, rgb: RGB | Sequence[RGB]) -> Encoded:
         """Resize and encode pictures, uint8 RGB [H, W, 3] each, of any size."""
         pictures = [rgb] if isinstance(rgb, np.ndarray) and rgb.ndim == 3 else list(rgb)
-        size = self.image_size
-        return self.engine.encode(np.stack([resize_image(p, size) for p in pictures]))
+        return self.engine.encode(np.stack([self.resize(picture) for picture in pictures]))
 
     def decode(
         self,
@@ -215,16 +220,19 @@ class Captioner:
     ) -> list[Caption]:
         begin = perf_counter()
         pictures = []
-        for index, image in enumerate(images):
+        spec = self.manifest.image
+        # Pillow's filters are for models that expect its exact pixels: those see all of a picture.
+        enough = _SPARE * spec.side if spec.resample == "area" else None
+        for index, source in enumerate(images):
             try:
-                pictures.append(load_image(image, channels, enough=_SPARE * self.image_size))
+                pictures.append(load_image(source, channels, enough=enough))
             except ImageError as error:
                 if where is None:
                     raise
                 place = f"picture {where[0] + index + 1} of {where[1]}"
                 raise ImageError(f"{place}: {error}") from None
         loaded = perf_counter()
-        batch = np.stack([resize_image(picture, self.image_size) for picture in pictures])
+        batch = np.stack([self.resize(picture) for picture in pictures])
         resized = perf_counter()
         encoded = self.engine.encode(batch)
         ready = perf_counter()

@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecap.runtime.errors import ImageError
+from edgecap.runtime.errors import ImageError, MissingExtraError
+from edgecap.runtime.manifest import ImageSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -64,16 +65,64 @@ def load_image(source: ImageLike, channels: str | None = None, *, enough: int | 
     )
 
 
-def resize_image(rgb: RGB, size: int) -> RGB:
-    """Squash uint8 [H, W, 3] to [size, size, 3]: areas averaged along a side that shrinks,
-    bilinear along a side that grows."""
+def resize_image(rgb: RGB, image: ImageSpec | int) -> RGB:
+    """uint8 [H, W, 3] of any size as the encoder takes it, uint8 [size, size, 3].
+
+    image : how; a number alone is the side that pictures are squashed to by areas
+
+    By areas: averaged along a side that shrinks, bilinear along a side that grows. The other ways
+    give what Pillow gives, level by level. Raises ``ImageError`` for a picture so narrow that
+    resizing it would take over ``MAX_PIXELS``, ``MissingExtraError`` where Pillow is wanted and
+    absent.
+    """
+    spec = ImageSpec(size=image) if isinstance(image, int) else image
     height, width = rgb.shape[:2]
-    if height > size or width > size:
-        smaller = (min(width, size), min(height, size))
+    size, side = spec.size, spec.side
+    tall = wide = side
+    if spec.resize == "crop":
+        short = min(height, width)
+        tall, wide = int(side * height / short), int(side * width / short)
+        if tall * wide > MAX_PIXELS:
+            raise ImageError(
+                f"a picture of {width} x {height} pixels is too narrow: with {side} pixels on its "
+                f"shorter side it would have over {MAX_PIXELS // 10**6} megapixels; cut it"
+            )
+    if (height, width) != (tall, wide):
+        resample = _by_areas if spec.resample == "area" else _by_pillow
+        rgb = resample(rgb, wide, tall, spec)
+    top, left = (tall - size) // 2, (wide - size) // 2
+    return rgb[top : top + size, left : left + size]
+
+
+def check_resampling(image: ImageSpec) -> None:
+    """Raises ``MissingExtraError`` where pictures for a model need Pillow and it is absent."""
+    if image.resample == "area":
+        return
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError:
+        raise MissingExtraError(
+            f"this model's pictures are resized by Pillow ({image.resample}), which is not "
+            'installed; pip install "edgecap[pillow]"'
+        ) from None
+
+
+def _by_areas(rgb: RGB, width: int, height: int, spec: ImageSpec) -> RGB:
+    if rgb.shape[0] > height or rgb.shape[1] > width:
+        smaller = (min(rgb.shape[1], width), min(rgb.shape[0], height))
         rgb = np.asarray(cv2.resize(rgb, smaller, interpolation=cv2.INTER_AREA), np.uint8)
-    if rgb.shape[:2] != (size, size):
-        rgb = np.asarray(cv2.resize(rgb, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
+    if rgb.shape[:2] != (height, width):
+        larger = (width, height)
+        rgb = np.asarray(cv2.resize(rgb, larger, interpolation=cv2.INTER_LINEAR), np.uint8)
     return rgb
+
+
+def _by_pillow(rgb: RGB, width: int, height: int, spec: ImageSpec) -> RGB:
+    check_resampling(spec)
+    from PIL import Image
+
+    way = getattr(Image.Resampling, spec.resample.upper())
+    return np.array(Image.fromarray(rgb).resize((width, height), resample=way))
 
 
 def _read(path: Path) -> bytes:

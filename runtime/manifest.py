@@ -50,11 +50,25 @@ class Graphs(msgspec.Struct, frozen=True):
 
 
 class ImageSpec(msgspec.Struct, frozen=True):
-    """How a picture becomes the encoder's input: squashed to uint8 [size, size, 3]."""
+    """How a picture becomes the encoder's input, uint8 [size, size, 3].
+
+    resize : "squash" makes both sides ``resize_to``; "crop" makes the shorter side that long and
+        keeps the aspect. Of what is larger than ``size`` the centre is cut out
+    resize_to : ``size`` where None
+    resample : "area" averages areas (OpenCV); "bilinear", "bicubic" and "lanczos" are Pillow's,
+        with its antialiasing, and need Pillow
+    """
 
     size: Annotated[int, msgspec.Meta(ge=1, le=4096)]
-    resize: Literal["squash"] = "squash"
+    resize: Literal["squash", "crop"] = "squash"
     channels: Literal["RGB"] = "RGB"
+    resize_to: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
+    resample: Literal["area", "bilinear", "bicubic", "lanczos"] = "area"
+
+    @property
+    def side(self) -> int:
+        """The side that a picture is resized to before its centre is cut out."""
+        return self.resize_to or self.size
 
 
 class TokenizerSpec(msgspec.Struct, frozen=True):
@@ -99,6 +113,21 @@ class ConfidenceSpec(msgspec.Struct, frozen=True):
     quality: dict[str, float] = {}  # what the fit reached, e.g. expected calibration error
 
 
+class ExportRecord(msgspec.Struct, frozen=True):
+    """How the export was proven: every figure with its bound, and on what.
+
+    photographs_sha256 : of their pixels, in their order; empty where none were given
+    float_layers : of the encoder that were left in float, since int8 cost too much
+    """
+
+    verdict: str
+    checks: tuple[str, ...] = ()
+    photographs: NotNegative = 0
+    photographs_sha256: str = ""
+    float_layers: tuple[str, ...] = ()
+    command: str = ""
+
+
 class DataEntry(msgspec.Struct, frozen=True):
     """One data set the model was trained on."""
 
@@ -128,6 +157,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     training_data: tuple[DataEntry, ...] = ()
     provenance: dict[str, str] = {}
+    export: ExportRecord | None = None
 
 
 class _Version(msgspec.Struct):
@@ -173,6 +203,12 @@ def _check(manifest: Manifest) -> None:
     for role, file in referenced_files(manifest).items():
         if manifest.files and file not in manifest.files:
             raise BundleError(f"{role} names the file {file!r}, which the table of files lacks")
+    image = manifest.image
+    if image.side < image.size:
+        raise BundleError(
+            f"image.resize_to is {image.resize_to}, less than image.size, {image.size}: there is "
+            "nothing to cut out"
+        )
     tokenizer, vocab = manifest.tokenizer, manifest.tokenizer.vocab_size
     for name in ("bos", "eos", "pad", "unk"):
         if getattr(tokenizer, name) >= vocab:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgecap.runtime.errors import ImageError
-from edgecap.runtime.image import load_image, resize_image
+from edgecap.runtime.errors import ImageError, MissingExtraError
+from edgecap.runtime.image import check_resampling, load_image, resize_image
+from edgecap.runtime.manifest import ImageSpec
 
 
 def scene(width: int = 200, height: int = 120) -> Image.Image:
@@ -443,3 +445,58 @@ def test_opencv_speaks_again_after_threads_that_overlap(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(load_image, [tmp_path / "a.png"] * 200))
     assert logging.getLogLevel() == before
+
+
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic", "lanczos"])
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.integers(1, 40),
+    st.integers(0, 12),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_pillow_s_ways_are_pillow_s_to_the_level(
+    resample: Any, height: int, width: int, size: int, more: int, crop: bool, seed: int
+) -> None:
+    rgb = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    side = size + more
+    wide = tall = side
+    if crop:
+        wide, tall = (
+            (side, int(side * height / width))
+            if width < height
+            else (int(side * width / height), side)
+        )
+    whole = Image.fromarray(rgb).resize((wide, tall), Image.Resampling[resample.upper()])
+    left, top = (wide - size) // 2, (tall - size) // 2
+    expected = np.asarray(whole.crop((left, top, left + size, top + size)))
+    spec = ImageSpec(
+        size=size, resize="crop" if crop else "squash", resize_to=side, resample=resample
+    )
+    found = resize_image(rgb, spec)
+    check(np.ascontiguousarray(found), size, size)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_centre_is_kept_by_areas_too() -> None:
+    rgb = RNG.integers(0, 256, (64, 96, 3), np.uint8)
+    found = resize_image(rgb, ImageSpec(size=32, resize="crop"))
+    np.testing.assert_array_equal(found, resize_image(rgb[:, 16:80], 32))
+
+
+def test_a_sliver_is_no_picture_to_crop() -> None:
+    sliver = np.zeros((1, 60_000, 3), np.uint8)
+    with pytest.raises(ImageError, match="too narrow"):
+        resize_image(sliver, ImageSpec(size=224, resize="crop"))
+    assert resize_image(sliver, 224).shape == (224, 224, 3)
+
+
+def test_pillow_is_asked_for_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    check_resampling(ImageSpec(size=8))
+    spec = ImageSpec(size=8, resample="bicubic")
+    with pytest.raises(MissingExtraError, match=r"edgecap\[pillow\]"):
+        check_resampling(spec)
+    with pytest.raises(MissingExtraError, match="bicubic"):
+        resize_image(np.zeros((9, 9, 3), np.uint8), spec)

@@ -62,7 +62,7 @@ class FeedForward(nn.Module):
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     """[B, N, d] -> [B, h, N, d / h]."""
-    return x.view(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
+    return x.view(x.shape[0], x.shape[1], heads, x.shape[2] // heads).transpose(1, 2)
 
 
 def attend(

@@ -60,7 +60,7 @@ class TransformersEncoder(LayeredEncoder):
         state = read_state(weights)
         own = self.net.state_dict()
         try:
-            with _quiet(transformers.logging):
+            with quiet(transformers.logging):
                 loaded, report = type(self.net).from_pretrained(
                     None,
                     config=self.net.config,
@@ -80,7 +80,7 @@ class TransformersEncoder(LayeredEncoder):
 
 
 @contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
+def quiet(logging: Any) -> Iterator[None]:
     """No progress bar and no report of a published classifier that is left out."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
