@@ -27,3 +27,7 @@ class DataError(EdgeCapError):
 
 class MissingExtraError(EdgeCapError):
     """A feature needs a package that the base install leaves out."""
+
+
+class EngineError(EdgeCapError):
+    """A TensorRT engine cannot be built, does not belong to this machine, or fails to run."""

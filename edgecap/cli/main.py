@@ -26,7 +26,10 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "data": ("Look at data sets before training.", None),
     "train": ("Train a model.", "train"),
     "quantize": ("Fine-tune a model for int8.", "export"),
-    "export": ("Make a bundle of a trained model.", "export"),
+    "export": ("Make a bundle of any captioner.", "export"),
+    "build-engine": ("Build TensorRT engines of a model.", "gpu"),
+    "doctor": ("Say what this machine can run, and try it.", None),
+    "sign": ("Sign a bundle.", "sign"),
 }
 
 EXAMPLES = """\b
@@ -49,7 +52,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         try:
-            module = importlib.import_module(f"edgecap.cli.{cmd_name}")
+            module = importlib.import_module(f"edgecap.cli.{cmd_name.replace('-', '_')}")
         except ModuleNotFoundError as error:
             raise _missing(cmd_name, error) from error
         return cast(click.Command, module.command)
