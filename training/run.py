@@ -308,7 +308,7 @@ def recipe_cache(
 def _origin(recipe: Recipe, model: CaptionModel) -> str:
     """Names the frozen half where the encoder's own name does not say all of it."""
     words = []
-    if type(model).frozen is not CaptionModel.frozen:
+    if model.own_frozen_half:
         words.append(f"for {model.family}")
     # Layers that were tuned in the checkpoint may be frozen in this run.
     if recipe.init and describe(Path(recipe.init)).encoder != model.backbone.made_with:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,15 +19,11 @@ from edgecap.runtime.errors import DataError
 from edgecap.training.checkpoint import (
     TrainState,
     load_state,
-    recover,
-    same_tokenizer,
-    save_model,
     save_state,
 )
 from edgecap.training.corpus import Corpus
 from edgecap.training.distributed import Stepper, World, assign, full, shard, share_gradients
 from edgecap.training.errors import TrainingError
-from edgecap.training.events import Events
 from edgecap.training.features import FeatureCache
 from edgecap.training.models.base import CaptionModel, Loss
 from edgecap.training.models.layers import FastDropout
@@ -37,6 +31,7 @@ from edgecap.training.objectives import Batch, CrossEntropy, Objective, log_part
 from edgecap.training.optimizer import clip_gradients, make_average, make_optimizer, set_rates
 from edgecap.training.options import TrainOptions
 from edgecap.training.progress import Meter
+from edgecap.training.run_folder import RunFolder
 from edgecap.training.run_log import read_log, summary
 from edgecap.training.validate import Validation
 
@@ -80,6 +75,7 @@ class Trainer:
         self.tokenizer_json, self.options, self.folder = tokenizer_json, options, folder
         self.corpus, self.cache, self.validation = corpus, cache, validation
         self.publish, self.guard, self.score_first = publish, guard, score_first
+        self.files = RunFolder(folder, tokenizer_json, options)
         self.objective = objective or CrossEntropy(options.label_smoothing)
         for value in getattr(self.objective, "__dict__", {}).values():
             if isinstance(value, nn.Module):
@@ -104,7 +100,6 @@ class Trainer:
         self._fresh = True
         self._shared: tuple[bool, nn.Module] | None = None
         self._order: tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
-        self._events: Events | None = None
 
     def run(self) -> None:
         """Train to the last epoch, from wherever the folder's state stands.
@@ -113,16 +108,15 @@ class Trainer:
         folder holds a run of another model or vocabulary.
         """
         self._resume()
-        if self.world.first and self.options.events:
-            self._events = Events(self.folder / "events", self.state.step)
+        if self.world.first:
+            self.files.open_events(self.state.step)
         try:
             if self.score_first and self._fresh:
                 self._finish_epoch({"epoch": 0, "step": 0})
             while self.state.epoch < self.options.epochs and not self.state.stopped:
                 self._epoch()
         finally:
-            if self._events is not None:
-                self._events.close()
+            self.files.close()
         if self.state.stopped:
             self._say(f"stopped after epoch {self.state.epoch}: {self.state.stopped}")
 
@@ -143,12 +137,9 @@ class Trainer:
 
     def _resume(self) -> None:
         with self.world.first_first():
-            self.folder.mkdir(parents=True, exist_ok=True)
             if self.world.first:
-                for name in ("best", "last", "state"):
-                    recover(self.folder / name)
-        last = self.folder / "last" / "tokenizer.json"
-        if last.exists() and not same_tokenizer(last.read_text(), self.tokenizer_json):
+                self.files.recover()
+        if not self.files.is_of(self.tokenizer_json):
             raise DataError(
                 f"{self.folder} holds a run of another vocabulary: its captions or min_count have "
                 "changed; name another folder"
@@ -159,15 +150,7 @@ class Trainer:
             self.scaler.load_state_dict(dict(self.state.scaler))
         if not self.world.first:
             return
-        log = self.folder / "log.jsonl"
-        lines = read_log(log)
-        kept = [line for line in lines if state and line["epoch"] <= state.epoch]
-        if kept != lines:
-            # Of an epoch whose state was not saved any more: it comes again.
-            part = log.with_suffix(".part")
-            part.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            os.replace(part, log)
-        for line in kept:
+        for line in self.files.cut_log(self.state.epoch if state else -1):
             if self.guard:
                 self.guard({k: v for k, v in line.items() if isinstance(v, float)})
 
@@ -269,10 +252,10 @@ class Trainer:
         self.scaler.update()
         self.average.update_parameters(self.model)
         self.state.step += 1
-        if self._events is not None and self.state.step % 10 == 0:
+        if self.state.step % 10 == 0:
             rate = max(group["lr"] for group in self.optimizer.param_groups)
             values = {"step/loss": float(loss.total), "step/rate": rate, "step/gradient": norm}
-            self._events.scalars(values, self.state.step)
+            self.files.scalars(values, self.state.step)
         return loss
 
     def gradients(self, parts: list[tuple[Batch, float]]) -> Loss:
@@ -361,23 +344,11 @@ class Trainer:
             state.stopped = reason
         elif self.options.patience and state.since_best >= self.options.patience:
             state.stopped = f"no better CIDEr for {state.since_best} epochs"
-        try:
-            with (self.folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            if self._events is not None:
-                numbers = {k: v for k, v in line.items() if isinstance(v, float)}
-                self._events.scalars(numbers, state.step)
-                self._events.text("sample", sample["caption"], state.step)
-        except OSError as error:
-            raise TrainingError(
-                f"{self.folder} could not be written ({error}); the epoch before it is kept: make "
-                "room and run the same again"
-            ) from None
+        self.files.log(line, state.step)
         self._say(summary(line, self.options.epochs))
         if state.since_best == 0:
             state.best = scores["CIDEr"]
-            save_model(self.folder / "best", self.publish(averaged), self.tokenizer_json, line)
-        save_model(self.folder / "last", self.publish(averaged), self.tokenizer_json, line)
+        self.files.save(self.publish(averaged), line, best=state.since_best == 0)
 
     def _sample(self, averaged: CaptionModel) -> dict[str, str]:
         """What the model says of the first validation picture."""

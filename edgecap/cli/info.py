@@ -35,7 +35,8 @@ def command(model: str, as_json: bool) -> None:
         facts = {"path": str(bundle.path), "bytes": size, **to_dict(bundle.manifest)}
         click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
         return
-    click.echo(f"{bundle.path} ({_megabytes(size)})")
+    signed = ", signed" if bundle.signed else ""
+    click.echo(f"{bundle.path} ({_megabytes(size)}{signed})")
     for title, text in _lines(bundle.manifest):
         click.echo(f"{title:>14}  {text}")
 
@@ -78,6 +79,10 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for entry in manifest.training_data:
         use = f" ({entry.use})" if entry.use else ""
         yield "trained on", f"{entry.name}: {entry.licence}{use}"
+    if manifest.export is not None:
+        yield "export", manifest.export.verdict
+        for check in manifest.export.checks:
+            yield "", check
     yield from manifest.provenance.items()
 
 

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "score": ("Score captions in a file.", None),
     "data": ("Look at data sets before training.", None),
     "train": ("Train a model.", "train"),
+    "average": ("Average checkpoints of one model.", "train"),
     "quantize": ("Fine-tune a model for int8.", "export"),
     "export": ("Make a bundle of any captioner.", "export"),
     "build-engine": ("Build TensorRT engines of a model.", "gpu"),

@@ -93,6 +93,12 @@ class CaptionModel(nn.Module, ABC):
     def image_size(self) -> int:
         return self.backbone.image_size
 
+    @property
+    def own_frozen_half(self) -> bool:
+        """Whether ``frozen`` gives other tensors than the backbone's, so that no other family can
+        share what is cached of them."""
+        return False
+
     # ---- encoder -----------------------------------------------------------------------------
 
     def frozen(self, pixels: torch.Tensor) -> Frozen:

@@ -123,6 +123,10 @@ class ClipGpt(CaptionModel):
         # A pooled vector is a hundredth of the maps: with nothing to train it alone is cached.
         self.pooled_alone = not any(True for _ in backbone.tuned_parameters())
 
+    @property
+    def own_frozen_half(self) -> bool:
+        return self.pooled_alone
+
     def frozen(self, pixels: torch.Tensor) -> Frozen:
         """The pooled vector [B, F] alone where all of the backbone is frozen."""
         found = self.backbone.frozen(pixels)
