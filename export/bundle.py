@@ -16,7 +16,12 @@ import torch
 
 from edgecap.export.graphs import NoveltyHead
 from edgecap.export.onnx import export_graphs
-from edgecap.export.quantize import QuantizeOptions, quantize_encoder, store_weights_int8
+from edgecap.export.quantize import (
+    QuantizeOptions,
+    quantisation_of,
+    quantize_as_tuned,
+    store_weights_int8,
+)
 from edgecap.export.quantized_trunk import calibration_pictures
 from edgecap.runtime.bundle import Bundle, read_bundle, write_bundle
 from edgecap.runtime.captioner import Captioner
@@ -27,7 +32,6 @@ from edgecap.runtime.manifest import (
     Graphs,
     ImageSpec,
     Manifest,
-    Quantisation,
     TokenizerSpec,
 )
 from edgecap.training.checkpoint import load_model
@@ -42,8 +46,6 @@ if TYPE_CHECKING:
     import onnx
 
 BATCH = 16
-STATIC = "int8 static QDQ, outer convolutions stored as int8 and run in float32"
-WEIGHTS = "weights stored as int8 with a scale a channel, computed in float32"
 
 
 @dataclass(frozen=True)
@@ -99,16 +101,10 @@ def export_bundles(
     quantize = QuantizeOptions(**meta["quantize"]) if "quantize" in meta else options.quantize
     small = msgspec.structs.replace(
         manifest,
-        quantisation=Quantisation(
-            encoder=STATIC if quantize.static else WEIGHTS,
-            decoder=WEIGHTS,
-        ),
+        quantisation=quantisation_of(quantize),
     )
-    if quantize.static:
-        calibration = photographs[: options.calibration_images]
-        quantised = store_weights_int8(quantize_encoder(encoder, calibration, quantize))
-    else:
-        quantised = store_weights_int8(encoder)
+    calibration = photographs[: options.calibration_images]
+    quantised = quantize_as_tuned(encoder, calibration, quantize)
     files = _files(quantised, store_weights_int8(decoder), tokenizer)
     write_bundle(int8_out, small, files)
     return read_bundle(float_out), read_bundle(int8_out)

@@ -33,6 +33,7 @@ from edgecap.training.models.base import CaptionModel
 from edgecap.training.objectives import Distillation, DistillationOptions, Objective
 from edgecap.training.recipe import Recipe
 from edgecap.training.run import held_images, recipe_cache, validation
+from edgecap.training.run_folder import kept_epochs
 from edgecap.training.self_critical import CollapseGuard, SelfCritical, SelfCriticalOptions
 from edgecap.training.trainer import Trainer, TrainOptions
 from edgecap.training.validate import broken_tokens
@@ -189,7 +190,8 @@ def fine_tune(
         score_first=guard is not None,
     )
     trainer.run()
-    _say_how(folder / "best", options.quantize)
+    for checkpoint in (folder / "best", *kept_epochs(folder)):
+        _say_how(checkpoint, options.quantize)
     return folder / "best"
 
 

@@ -8,18 +8,21 @@ made, so that everything is computed in float32.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from edgecap.export.static_quantization import CalibrationOptions, StaticQuantizer
+from edgecap.runtime.manifest import Quantisation
+
 if TYPE_CHECKING:
     import onnx
 
+STATIC = "int8 static QDQ, outer convolutions stored as int8 and run in float32"
+WEIGHTS = "weights stored as int8 with a scale a channel, computed in float32"
 SMALLEST = 4096  # weights with fewer elements stay float: nothing to gain
 
 
@@ -44,54 +47,25 @@ def quantize_encoder(
     proto: onnx.ModelProto, images: Sequence[npt.NDArray[np.uint8]], options: QuantizeOptions
 ) -> onnx.ModelProto:
     """Static QDQ of convolutions (and linear layers). images: uint8 [S, S, 3] RGB, one each."""
-    import onnx
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with tempfile.TemporaryDirectory() as folder:
-        raw, ready, out = (str(Path(folder) / f"{n}.onnx") for n in ("raw", "ready", "out"))
-        onnx.save(proto, raw)
-        quant_pre_process(raw, ready, skip_symbolic_shape=True)
-        prepared = onnx.load(ready)
-        types = ["Conv", *(["MatMul", "Gemm"] if options.matmuls else [])]
-        quantize_static(
-            ready,
-            out,
-            _Reader(images),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=types,
-            nodes_to_exclude=_excluded(prepared, options),
-            calibrate_method=getattr(CalibrationMethod, options.method),
-            extra_options={"CalibPercentile": options.percentile},
-        )
-        return onnx.load(out)
+    types = ("Conv", *(("MatMul", "Gemm") if options.matmuls else ()))
+    calibration = CalibrationOptions(options.method.lower(), options.percentile)
+    quantizer = StaticQuantizer(proto, images, calibration, types)
+    convolutions = [node.name for node in quantizer.model.graph.node if node.op_type == "Conv"]
+    inner = convolutions[options.float_first : max(0, len(convolutions) - options.float_last)]
+    outer = set(convolutions) - set(inner)
+    return quantizer.quantize([name for name in quantizer.layers if name not in outer])
 
 
-class _Reader:
-    """Feeds calibration pictures one by one."""
-
-    def __init__(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
-        self._images: Iterator[npt.NDArray[np.uint8]] = iter(images)
-
-    def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
-        image = next(self._images, None)
-        return None if image is None else {"image": image[None]}
+def quantize_as_tuned(
+    proto: onnx.ModelProto, images: Sequence[npt.NDArray[np.uint8]], options: QuantizeOptions
+) -> onnx.ModelProto:
+    """An encoder as a fine-tuned checkpoint says: static where it was, weights stored as int8."""
+    return store_weights_int8(quantize_encoder(proto, images, options) if options.static else proto)
 
 
-def _excluded(proto: onnx.ModelProto, options: QuantizeOptions) -> list[str]:
-    """Names of the nodes that stay float: outer convolutions, and products of two activations."""
-    constant = {item.name for item in proto.graph.initializer}
-    convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
-    inner = len(convolutions) - options.float_last
-    names = convolutions[: options.float_first] + convolutions[max(0, inner) :]
-    for node in proto.graph.node:
-        weightless = node.op_type == "MatMul" and node.input[1] not in constant
-        if weightless:
-            names.append(node.name)
-    return names
+def quantisation_of(options: QuantizeOptions) -> Quantisation:
+    """What the manifest says of it."""
+    return Quantisation(encoder=STATIC if options.static else WEIGHTS, decoder=WEIGHTS)
 
 
 def store_weights_int8(proto: onnx.ModelProto) -> onnx.ModelProto:

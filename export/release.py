@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from edgecap.export.bundle import ExportOptions, export_bundles, replace_manifest
 from edgecap.export.card import worst_captions, write_card
+from edgecap.export.gate import Check, GateOptions, check_float, cider_drop, demand
 from edgecap.export.measure import ConfidenceFit, fit_confidence, score
+from edgecap.export.photographs import digest
+from edgecap.export.sources import from_checkpoint
 from edgecap.runtime.bundle import Bundle, read_bundle
 from edgecap.runtime.captioner import Captioner
+from edgecap.runtime.manifest import ExportRecord
 from edgecap.training.corpus import SplitSpec, read_images
-from edgecap.training.data import CaptionedImage
+from edgecap.training.data import CaptionedImage, load_pixels
 from edgecap.training.metrics import Scores, bootstrap
 from edgecap.training.recipe import Recipe
 
+# data set -> split -> precision -> metric -> value
+Metrics = dict[str, dict[str, dict[str, dict[str, float]]]]
+Worst = dict[str, list[dict[str, str]]]
+PARITY = 50  # photographs that the float bundle is compared with its source on
 REPORTED = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 
 
@@ -34,6 +44,7 @@ class ReleaseOptions:
     float_checkpoint: Path | None = None  # what the checkpoint was fine-tuned for int8 from
     threads: int = 2
     about: str = ""  # the card's first paragraph
+    gate: GateOptions = field(default_factory=GateOptions)
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class Release:
     bundle: Path
     float_bundle: Path
     record: dict[str, Any]
+    checks: tuple[Check, ...]
 
 
 def release(
@@ -49,24 +61,60 @@ def release(
     """Export ``checkpoint`` to ``out`` (int8) and ``out`` with ``.float`` before the suffix.
 
     record : folder for the JSON record and the reliability diagram
+
+    Raises ``DataError`` where a check fails; neither bundle is written then.
     """
     train = read_images(recipe.train)
     float_out = out.with_name(f"{out.stem}.float{out.suffix}")
-    bundles = dict(
-        zip(
-            ("float32", "int8"),
-            export_bundles(
-                checkpoint, train, float_out, out, options.export, options.float_checkpoint
-            ),
-            strict=True,
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # In the folder of the output: the last step is one move each.
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        places = (Path(folder) / float_out.name, Path(folder) / out.name)
+        made = export_bundles(checkpoint, train, *places, options.export, options.float_checkpoint)
+        bundles = dict(zip(("float32", "int8"), made, strict=True))
+        checks = _check_float(made[0], checkpoint, recipe, options)
+        metrics, fits, captions, worst = _measured(bundles, recipe, options)
+        data, split = _place(recipe.validation[0])
+        scores = metrics[data][split]
+        checks.append(
+            cider_drop(scores["float32"], scores["int8"], f"{data}/{split}", options.gate)
         )
-    )
+        demand(checks, checkpoint.name)
+        proof = _proof(checks, train, options)
+        for precision, bundle in bundles.items():
+            _complete(bundle, metrics, fits[precision], proof)
+        for place, final in zip(places, (float_out, out), strict=True):
+            os.replace(place, final)
+    written = _write_record(record, metrics, fits["int8"], captions, out)
+    written["worst"] = worst
+    card = write_card(read_bundle(out).manifest, written, options.about)
+    (record / "card.md").write_text(card)
+    return Release(out, float_out, written, tuple(checks))
+
+
+def _check_float(
+    bundle: Bundle, checkpoint: Path, recipe: Recipe, options: ReleaseOptions
+) -> list[Check]:
+    """The float bundle against the torch model that it was made of, on validation pictures."""
+    source = from_checkpoint(options.float_checkpoint or checkpoint)
+    images = read_images(recipe.validation[:1])[:PARITY]
+    captioner = Captioner(bundle, threads=options.threads)
+    pictures = [load_pixels(image) for image in images]
+    checks = check_float(captioner, source.engine, source.reference, pictures, options.gate)
+    demand(checks, checkpoint.name)  # before the long part
+    return checks
+
+
+def _measured(
+    bundles: dict[str, Bundle], recipe: Recipe, options: ReleaseOptions
+) -> tuple[Metrics, dict[str, ConfidenceFit], dict[str, dict[str, str]], Worst]:
+    """Scores on every list, the fit of the confidence, int8's test captions and its worst ones."""
     held = {_place(spec): read_images([spec]) for spec in recipe.validation}
     tests = {_place(spec): read_images([spec]) for spec in options.tests}
-    metrics: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    metrics: Metrics = {}
     fits: dict[str, ConfidenceFit] = {}
     captions: dict[str, dict[str, str]] = {}
-    worst: dict[str, list[dict[str, str]]] = {}
+    worst: Worst = {}
     for precision, bundle in bundles.items():
         captioner = Captioner(bundle, threads=options.threads)
         validated = {place: score(captioner, images) for place, images in held.items()}
@@ -87,13 +135,22 @@ def release(
                 worst["/".join(place)] = worst_captions(images, measured.texts, results[place])
         for (data, split), scores in results.items():
             metrics.setdefault(data, {}).setdefault(split, {})[precision] = _corpus(scores)
-    for precision, bundle in bundles.items():
-        _complete(bundle, metrics, fits[precision])
-    written = _write_record(record, metrics, fits["int8"], captions, out)
-    written["worst"] = worst
-    card = write_card(read_bundle(out).manifest, written, options.about)
-    (record / "card.md").write_text(card)
-    return Release(out, float_out, written)
+    return metrics, fits, captions, worst
+
+
+def _proof(
+    checks: Sequence[Check], train: Sequence[CaptionedImage], options: ReleaseOptions
+) -> ExportRecord:
+    export = options.export
+    count = min(export.calibration_images, len(train))
+    order = np.random.default_rng(export.seed).permutation(len(train))[:count]
+    return ExportRecord(
+        verdict="passed",
+        checks=tuple(str(check) for check in checks),
+        photographs=count,
+        photographs_sha256=digest([train[i] for i in order]),
+        command=export.provenance.get("command", ""),
+    )
 
 
 def _place(spec: SplitSpec) -> tuple[str, str]:
@@ -113,12 +170,10 @@ def _corpus(scores: Scores) -> dict[str, float]:
     }
 
 
-def _complete(
-    bundle: Bundle,
-    metrics: dict[str, dict[str, dict[str, dict[str, float]]]],
-    fit: ConfidenceFit,
-) -> None:
-    manifest = msgspec.structs.replace(bundle.manifest, metrics=metrics, confidence=fit.spec)
+def _complete(bundle: Bundle, metrics: Metrics, fit: ConfidenceFit, proof: ExportRecord) -> None:
+    manifest = msgspec.structs.replace(
+        bundle.manifest, metrics=metrics, confidence=fit.spec, export=proof
+    )
     replace_manifest(bundle, manifest)
 
 
@@ -128,7 +183,7 @@ def _by_name(images: Sequence[CaptionedImage], texts: Sequence[str]) -> dict[str
 
 def _write_record(
     folder: Path,
-    metrics: dict[str, dict[str, dict[str, dict[str, float]]]],
+    metrics: Metrics,
     fit: ConfidenceFit,
     captions: dict[str, dict[str, str]],
     out: Path,

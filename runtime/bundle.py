@@ -130,13 +130,13 @@ def _read(
             )
         with zipfile.ZipFile(path) as archive:
             entries = _entries(archive)
-            text = archive.read(entries[MANIFEST])
-            manifest = decode_manifest(text)
+            stated = archive.read(entries[MANIFEST])
+            manifest = decode_manifest(stated)
             signature = archive.read(SIGNATURE) if entries.pop(SIGNATURE, None) else None
             _compare(entries, manifest)
             if not with_files:
                 return manifest, {}, signature
-            verify(text, signature, signer)
+            verify(stated, signature, signer)
             files = {name: archive.read(entries[name]) for name in manifest.files}
     except FileNotFoundError:
         raise BundleError(f"{path} does not exist; give the path of a .edgecap file") from None

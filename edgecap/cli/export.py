@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4-weights")
+TARGETS = ("onnxruntime", "tensorrt")
 METHODS = ("minmax", "entropy", "percentile")
 
 
@@ -28,6 +29,13 @@ Examples:
 @click.argument("source")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="The bundle.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    default="onnxruntime",
+    show_default=True,
+    help="Whose spelling of int8 the graphs have.",
+)
 @click.option(
     "--images",
     metavar="FOLDER|NAME:FOLDER=SPLIT",
@@ -50,6 +58,11 @@ Examples:
     default=0.01,
     show_default=True,
     help="Share of CIDEr that a quantised model may lose.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    help="Longest caption of a Hugging Face captioner, in tokens [its own setting].",
 )
 @click.option("--single-file", type=click.Path(path_type=Path), help="One ONNX file of it all.")
 @click.option("--report", type=click.Path(path_type=Path), help="HTML page [beside the bundle].")
@@ -114,7 +127,10 @@ def _export(given: dict[str, Any]) -> None:
         name=given["name"] or "",
         licence=given["licence"],
         precision=PrecisionOptions(
-            given["precision"], CalibrationOptions(given["calibration"]), given["budget"]
+            given["precision"],
+            given["target"],
+            CalibrationOptions(given["calibration"]),
+            given["budget"],
         ),
         gate=GateOptions(max_drop=given["max_drop"]),
         command=("edgecap", *sys.argv[1:]),
@@ -122,7 +138,7 @@ def _export(given: dict[str, Any]) -> None:
         notice=lambda line: click.echo(line, err=True),
     )
     photographs = read_photographs(given["images"], given["count"]) if given["images"] else None
-    source = open_source(given["source"])
+    source = open_source(given["source"], given["max_new_tokens"])
     report = given["report"] or out.with_suffix(".report.html")
     made = export_model(source, out, photographs, options, report)
     for check in made.checks:

@@ -14,7 +14,7 @@ pytest.importorskip("onnx")
 
 from small_project import write_small_project  # noqa: E402
 
-from edgecap.export.bundle import STATIC, ExportOptions, export_bundles  # noqa: E402
+from edgecap.export.bundle import ExportOptions, export_bundles  # noqa: E402
 from edgecap.export.graphs import NoveltyHead  # noqa: E402
 from edgecap.export.onnx import export_graphs  # noqa: E402
 from edgecap.export.quantization_aware import (  # noqa: E402
@@ -24,7 +24,7 @@ from edgecap.export.quantization_aware import (  # noqa: E402
     round_weights,
     with_plain_weights,
 )
-from edgecap.export.quantize import QuantizeOptions, store_weights_int8  # noqa: E402
+from edgecap.export.quantize import STATIC, QuantizeOptions, store_weights_int8  # noqa: E402
 from edgecap.runtime.engines.onnx import open_session  # noqa: E402
 from edgecap.runtime.errors import DataError, OptionsError  # noqa: E402
 from edgecap.training.checkpoint import load_model  # noqa: E402

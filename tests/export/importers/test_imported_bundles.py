@@ -17,8 +17,9 @@ pytest.importorskip("PIL")
 
 from small_captioners import KINDS  # noqa: E402
 
-from edgecap.export.imported import write_imported  # noqa: E402
 from edgecap.export.importers import Imported, open_source  # noqa: E402
+from edgecap.export.model import write_source  # noqa: E402
+from edgecap.export.sources import from_imported  # noqa: E402
 from edgecap.runtime.captioner import Captioner  # noqa: E402
 from edgecap.runtime.image import load_image  # noqa: E402
 
@@ -49,7 +50,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder.mkdir()
     KINDS[request.param](folder)
     imported = open_source(str(folder))
-    bundle = write_imported(imported, folder.parent / "imported.edgecap")
+    source = from_imported(imported)
+    bundle = write_source(folder.parent / "imported.edgecap", source, source.graphs())
     torch.set_num_threads(threads)
     return Made(imported, Captioner(bundle, threads=1), folder)
 
