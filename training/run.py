@@ -28,7 +28,7 @@ from edgecap.training.screening import Part, screen
 from edgecap.training.self_critical import CollapseGuard, SelfCritical
 from edgecap.training.trainer import Guard, Trainer
 from edgecap.training.validate import SUPPRESSED, Validation, broken_tokens
-from edgecap.training.vocabulary import EOS, build_word_tokenizer
+from edgecap.training.vocabulary import EOS, behind_specials, build_word_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HfTokenizer
@@ -154,9 +154,9 @@ def make_tokenizer(recipe: Recipe, images: Sequence[CaptionedImage]) -> HfTokeni
         path = Path(recipe.tokenizer)
         path = path / "tokenizer.json" if path.is_dir() else path
         try:
-            return HfTokenizer.from_str(path.read_text())
-        except Exception as error:  # the package raises a bare Exception
-            raise DataError(f"{path} is no tokenizer file ({error})") from None
+            return behind_specials(path.read_text())
+        except (OSError, UnicodeDecodeError, DataError) as error:
+            raise DataError(f"{path} cannot be the tokenizer: {error}") from None
     if recipe.init:
         return HfTokenizer.from_str(describe(Path(recipe.init)).tokenizer_json)
     captions = (text for image in images for text in training_captions(image))

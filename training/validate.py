@@ -73,11 +73,12 @@ class Validation:
 
 
 def broken_tokens(tokenizer_json: str) -> tuple[int, ...]:
-    """The ids of the words of ``BROKEN`` in a vocabulary of whole words."""
+    """The ids of the words of ``BROKEN``, and of their byte-level form with a space before it."""
     from tokenizers import Tokenizer as HfTokenizer
 
     tokenizer = HfTokenizer.from_str(tokenizer_json)
-    found = (tokenizer.token_to_id(word) for word in sorted(BROKEN))
+    forms = (form for word in sorted(BROKEN) for form in (word, f"\u0120{word}"))
+    found = (tokenizer.token_to_id(form) for form in forms)
     return tuple(token for token in found if token is not None)
 
 
