@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,16 @@ BATCH = 32
 
 # uint8 [B, S, S, 3] RGB -> tensors [B, ...]
 FrozenHalf = Callable[[torch.Tensor], Frozen]
+
+
+class Features(Protocol):
+    """What training takes its pictures from."""
+
+    views: int
+    size: int
+
+    def batch(self, images: npt.NDArray[np.int64], views: npt.NDArray[np.int64]) -> Frozen:
+        """Tensors [B, ...] of (image, view) pairs."""
 
 
 class FeatureCache:
@@ -88,11 +99,17 @@ def build_cache(
                 f"{folder} holds views of other pictures, options or encoders; name another folder"
             )
         stamp.write_text(key)
+    empty, skipped = np.zeros((image_size, image_size, 3), np.uint8), set(left_out)
+
+    def pixels(index: int, view: int) -> npt.NDArray[np.uint8]:
+        if index in skipped:
+            return empty
+        return picture_view(images[index], index, view, image_size, augment, seed)
+
     for view in range(world.rank, views, world.size):
         if not _view_files(folder, view):
-            view_of = _Views(images, image_size, view, seed, augment, set(left_out))
             try:
-                _build_view(folder, view_of, frozen, world)
+                _build_view(folder, view, pixels, len(images), frozen, world)
             except OSError as error:
                 raise TrainingError(
                     f"{folder} could not be written ({error}); make room and run the same again"
@@ -111,52 +128,40 @@ def _view_files(folder: Path, view: int) -> list[Path]:
     return sorted((folder / f"view-{view}").glob("*.npy"))
 
 
-class _Views:
-    """One view of every picture, uint8 [S, S, 3]."""
-
-    def __init__(
-        self,
-        images: Sequence[CaptionedImage],
-        size: int,
-        view: int,
-        seed: int,
-        augment: AugmentOptions,
-        left_out: set[int],
-    ) -> None:
-        self.images, self.size, self.view = images, size, view
-        self.seed, self.augment, self.left_out = seed, augment, left_out
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
-        if index in self.left_out:
-            return np.zeros((self.size, self.size, 3), np.uint8)
-        pixels = load_pixels(self.images[index])
-        if self.view == 0:
-            return resize_image(pixels, self.size)
-        generator = np.random.default_rng((self.seed, self.view, index))
-        return random_view(pixels, self.size, generator, self.augment)
+def picture_view(
+    image: CaptionedImage, index: int, view: int, size: int, augment: AugmentOptions, seed: int
+) -> npt.NDArray[np.uint8]:
+    """View number ``view`` of a picture at place ``index``, uint8 [S, S, 3]; 0 is the plain one."""
+    pixels = load_pixels(image)
+    if view == 0:
+        return resize_image(pixels, size)
+    return random_view(pixels, size, np.random.default_rng((seed, view, index)), augment)
 
 
-def _build_view(folder: Path, views: _Views, frozen: FrozenHalf, world: World) -> None:
-    part = folder / f"view-{views.view}.part"
+def _build_view(
+    folder: Path,
+    view: int,
+    pixels_of: Callable[[int, int], npt.NDArray[np.uint8]],
+    count: int,
+    frozen: FrozenHalf,
+    world: World,
+) -> None:
+    part = folder / f"view-{view}.part"
     part.mkdir(exist_ok=True)
     arrays: list[np.memmap] = []
-    starts = range(0, len(views), BATCH)
-    for start in track(starts, f"view {views.view}", quiet=not world.first):
-        chosen = range(start, min(start + BATCH, len(views)))
-        pixels = torch.from_numpy(np.stack([views[i] for i in chosen])).to(world.device)
+    for start in track(range(0, count, BATCH), f"view {view}", quiet=not world.first):
+        chosen = range(start, min(start + BATCH, count))
+        pixels = torch.from_numpy(np.stack([pixels_of(i, view) for i in chosen])).to(world.device)
         with torch.inference_mode(), torch.autocast(world.device.type, torch.bfloat16):
             found = [value.cpu() for value in frozen(pixels)]
         values = [v.half().numpy() if v.is_floating_point() else v.numpy() for v in found]
         if not arrays:
-            arrays = [_reserve(part / f"{i}.npy", len(views), v) for i, v in enumerate(values)]
+            arrays = [_reserve(part / f"{i}.npy", count, v) for i, v in enumerate(values)]
         for array, value in zip(arrays, values, strict=True):
             array[start : start + len(value)] = value
     for array in arrays:
         array.flush()
-    os.replace(part, folder / f"view-{views.view}")
+    os.replace(part, folder / f"view-{view}")
 
 
 def _reserve(path: Path, count: int, like: np.ndarray) -> np.memmap:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from edgecap.runtime.errors import OptionsError
-from edgecap.training.features import FeatureCache
+from edgecap.training.features import Features
 from edgecap.training.models.base import CaptionModel, Loss, shift
 from edgecap.training.models.encoders.base import Frozen
 
@@ -73,7 +73,7 @@ class Distillation:
     def __init__(
         self,
         teacher: CaptionModel,
-        cache: FeatureCache,
+        cache: Features,
         options: DistillationOptions,
         smoothing: float,
     ) -> None:

@@ -45,6 +45,8 @@ class DistillationRecipe(DistillationOptions):
 class Recipe:
     """``model`` holds the family's own options; the vocabulary's size is added when it is known.
 
+    views : of each picture in the feature cache; 0 makes none: every time a picture comes it is a
+        new view, and the frozen half is computed then
     init : a checkpoint folder to start from; its tokenizer is the run's
     tokenizer : a checkpoint folder or a tokenizer.json; made of the training captions if empty
     distillation, self_critical : the objective, in place of cross-entropy
@@ -81,9 +83,9 @@ class Recipe:
                 raise DataError(f"unknown {what} {name!r}; give one of {', '.join(known)}")
         if not self.train or not self.validation:
             raise DataError("a recipe needs at least one list in train and one in validation")
-        for name in ("min_count", "captions", "views"):
-            if getattr(self, name) < 1:
-                raise DataError(f"{name} is {getattr(self, name)}; give 1 or more")
+        for name, least in (("min_count", 1), ("captions", 1), ("views", 0)):
+            if getattr(self, name) < least:
+                raise DataError(f"{name} is {getattr(self, name)}; give {least} or more")
         if self.distillation and self.self_critical:
             raise DataError("distillation and self_critical are two objectives; give one of them")
 

@@ -19,7 +19,8 @@ from edgecap.training.corpus import Corpus, build_corpus, read_images, training_
 from edgecap.training.curves import plot_log
 from edgecap.training.data import CaptionedImage
 from edgecap.training.distributed import World, joined
-from edgecap.training.features import FeatureCache, FrozenHalf, build_cache
+from edgecap.training.features import Features, FrozenHalf, build_cache
+from edgecap.training.live_features import LiveFeatures
 from edgecap.training.models import CaptionModel, make_model
 from edgecap.training.objectives import Distillation, Objective
 from edgecap.training.pseudo_captions import write_pseudo_captions
@@ -168,7 +169,7 @@ def make_objective(
     model: CaptionModel,
     tokenizer_json: str,
     corpus: Corpus,
-    features: FeatureCache,
+    features: Features,
     cache: Path,
     world: World,
 ) -> tuple[Objective | None, Guard | None]:
@@ -254,7 +255,7 @@ def held_images(recipe: Recipe) -> list[CaptionedImage]:
 
 
 def validation(
-    recipe: Recipe, tokenizer_json: str, cache: FeatureCache, parts: Sequence[Part] = ()
+    recipe: Recipe, tokenizer_json: str, cache: Features, parts: Sequence[Part] = ()
 ) -> Validation:
     """Captions the recipe's validation lists from their cached features.
 
@@ -279,8 +280,9 @@ def recipe_cache(
     frozen: tuple[FrozenHalf, str] | None = None,
     world: World | None = None,
     left_out: Collection[int] = (),
-) -> FeatureCache:
-    """The recipe's cache of ``images`` in ``folder``; what is missing of it is computed.
+) -> Features:
+    """The recipe's cache of ``images`` in ``folder``; what is missing of it is computed. With no
+    views there is no cache: features are computed as they are asked for.
 
     frozen : what computes it and its name, in place of the model's own frozen half
     left_out : places of pictures that are not read
@@ -291,6 +293,16 @@ def recipe_cache(
         source += f" {sorted(encoder.settings.items())}"
     model.eval()
     half, kind = frozen or (model.frozen, _origin(recipe, model))
+    if views == 0:
+        return LiveFeatures(
+            images,
+            half,
+            image_size=model.image_size,
+            seed=recipe.cache_seed,
+            augment=recipe.augment,
+            device=(world or World()).device,
+            threads=torch.get_num_threads(),
+        )
     return build_cache(
         folder,
         images,

@@ -24,7 +24,7 @@ from edgecap.training.checkpoint import (
 from edgecap.training.corpus import Corpus
 from edgecap.training.distributed import Stepper, World, assign, full, shard, share_gradients
 from edgecap.training.errors import TrainingError
-from edgecap.training.features import FeatureCache
+from edgecap.training.features import Features
 from edgecap.training.models.base import CaptionModel, Loss
 from edgecap.training.models.layers import FastDropout
 from edgecap.training.objectives import Batch, CrossEntropy, Objective, log_parts
@@ -59,7 +59,7 @@ class Trainer:
         model: CaptionModel,
         tokenizer_json: str,
         corpus: Corpus,
-        cache: FeatureCache,
+        cache: Features,
         validation: Validation,
         options: TrainOptions,
         folder: Path,
@@ -224,7 +224,9 @@ class Trainer:
             torch.from_numpy(self.corpus.tokens[images]),
         )
         if self.device.type == "cuda":
-            batch.frozen = tuple(part.pin_memory() for part in batch.frozen)
+            batch.frozen = tuple(
+                part.pin_memory() if part.device.type == "cpu" else part for part in batch.frozen
+            )
             batch.tokens = batch.tokens.pin_memory()
         return batch
 

@@ -11,7 +11,7 @@ from edgecap.runtime.decoding.loop import generate
 from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
 from edgecap.runtime.text import Tokenizer
 from edgecap.training.data import CaptionedImage
-from edgecap.training.features import FeatureCache
+from edgecap.training.features import Features
 from edgecap.training.metrics import evaluate
 from edgecap.training.models.base import CaptionModel
 from edgecap.training.torch_engine import TorchEngine
@@ -33,7 +33,7 @@ class Validation:
     """
 
     images: Sequence[CaptionedImage]
-    cache: FeatureCache
+    cache: Features
     tokenizer: Tokenizer
     groups: tuple[tuple[str, int], ...]
     beams: int = 3
