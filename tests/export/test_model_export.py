@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,14 @@ from edgecap.training.vocabulary import build_word_tokenizer  # noqa: E402
 WORDS = ["wall", *(f"{a}{b}" for a in "abcd" for b in "klmn")]
 # Every check of the quantised model passes: these tests look at what is written.
 WIDE = GateOptions(max_drop=9.0, agreement=0.0, nats=99.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
