@@ -32,7 +32,7 @@ class Level:
     def __call__(self, image, *, channels, beams):
         return Caption(f"level {image.mean():.0f}", (4, 2), -0.5, 0.9, True, Timings())
 
-edgecap.load = lambda model, threads=None: Level()
+edgecap.load = lambda model, **_: Level()
 run()
 """
 WITH_MODEL = "from edgecap.cli.main import run; run()"
