@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +24,7 @@ import numpy as np
 import onnxruntime as ort
 
 from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.engines.cuda_memory import Device
+from edgecap.runtime.engines.cuda_memory import Device, Pinned
 from edgecap.runtime.engines.onnx import describe_graph
 from edgecap.runtime.engines.tensorrt_library import Library
 from edgecap.runtime.engines.tensorrt_plan import ROLES, Profile, Sidecar, paths
@@ -38,21 +41,41 @@ ORT_TYPES = {
 
 
 class HostCuda:
-    """``Cuda`` over numpy arrays; a call outside ``current`` or outside an allocation fails."""
+    """``Cuda`` over numpy arrays; a call outside ``current`` or outside an allocation fails.
+
+    ``calls`` counts them by name. Each ``another`` has a stream of its own over the same memory.
+    """
 
     def __init__(self, device: Device = DEVICE) -> None:
         self.device, self.stream = device, 77
         self.blocks: dict[int, np.ndarray] = {}
-        self.inside = 0
+        self.pins: dict[int, np.ndarray] = {}
+        self.calls: Counter[str] = Counter()
+        self.streams = [77]
+        self.here = threading.local()
+
+    @property
+    def inside(self) -> int:
+        return getattr(self.here, "depth", 0)
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        self.inside += 1
+        self.here.depth = self.inside + 1
         yield
-        self.inside -= 1
+        self.here.depth -= 1
+
+    def another(self) -> HostCuda:
+        twin = copy(self)
+        twin.stream = self.streams[-1] + 1
+        self.streams.append(twin.stream)
+        return twin
+
+    def memory(self) -> tuple[int, int]:
+        return 3_000_000, 8_000_000
 
     def allocate(self, size: int) -> int:
         assert self.inside
+        self.calls["allocate"] += 1
         block = np.zeros(max(size, 1), np.uint8)
         self.blocks[block.ctypes.data] = block
         return block.ctypes.data
@@ -61,26 +84,43 @@ class HostCuda:
         assert self.inside
         self.blocks.pop(address)
 
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> Pinned:
+        assert self.inside
+        self.calls["pinned"] += 1
+        array = np.zeros(shape, dtype)
+        raw = array.reshape(-1).view(np.uint8)
+        self.pins[array.ctypes.data] = raw
+        return Pinned(array, array.ctypes.data)
+
+    def free_pinned(self, pinned: Pinned) -> None:
+        assert self.inside
+        self.pins.pop(pinned.address)
+
     def upload(self, address: int, array: np.ndarray) -> None:
         assert array.flags.c_contiguous
+        self.calls["upload"] += 1
         self.check(address, array.nbytes)
         ctypes.memmove(address, array.ctypes.data, array.nbytes)
 
     def download(self, array: np.ndarray, address: int) -> None:
+        self.calls["download"] += 1
         self.check(address, array.nbytes)
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
     def copy(self, to: int, source: int, size: int) -> None:
+        self.calls["copy"] += 1
         self.check(to, size)
         self.check(source, size)
         ctypes.memmove(to, source, size)
 
     def synchronize(self) -> None:
         assert self.inside
+        self.calls["synchronize"] += 1
 
     def check(self, address: int, size: int) -> None:
         assert self.inside
-        good = any(at <= address and address + size <= at + len(b) for at, b in self.blocks.items())
+        known = [*self.blocks.items(), *self.pins.items()]
+        good = any(at <= address and address + size <= at + len(b) for at, b in known)
         assert good, f"{size} bytes at {address} are not allocated"
 
 
@@ -98,6 +138,7 @@ def library(cuda: HostCuda, version: str = VERSION) -> Library:
             self.session = session
             self.shapes: dict[str, tuple[int, ...]] = {}
             self.addresses: dict[str, int] = {}
+            self.users: list[tuple[int, int]] = []
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             self.shapes[name] = tuple(shape)
@@ -108,17 +149,21 @@ def library(cuda: HostCuda, version: str = VERSION) -> Library:
             return True
 
         def execute_async_v3(self, stream: int) -> bool:
-            assert stream == cuda.stream
+            assert stream in cuda.streams
+            self.users.append((stream, threading.get_ident()))
             feed = {}
             for node in self.session.get_inputs():
                 kind = np.dtype(_numpy_type(node.type))
                 array = np.empty(self.shapes[node.name], kind)
-                cuda.download(array, self.addresses[node.name])
+                cuda.check(self.addresses[node.name], array.nbytes)
+                ctypes.memmove(array.ctypes.data, self.addresses[node.name], array.nbytes)
                 feed[node.name] = array
             for node, value in zip(
                 self.session.get_outputs(), self.session.run(None, feed), strict=True
             ):
-                cuda.upload(self.addresses[node.name], np.ascontiguousarray(value))
+                value = np.ascontiguousarray(value)
+                cuda.check(self.addresses[node.name], value.nbytes)
+                ctypes.memmove(self.addresses[node.name], value.ctypes.data, value.nbytes)
             return True
 
     class Engine:

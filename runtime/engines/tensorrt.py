@@ -2,14 +2,16 @@
 
 Caches, state and memory stay on the GPU while a caption is decoded: a step sends tokens, parents
 and the ancestry mask, and takes logits back. The step's rows of ``append.*`` are copied into their
-slots on the device. An engine serves one decode at a time, as ``OnnxEngine`` does.
+slots on the device. Each thread that encodes has an execution context and a stream of its own; an
+engine serves one decode at a time, as ``OnnxEngine`` does. After the first picture of a batch size
+nothing is allocated on the GPU.
 """
 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,19 @@ import numpy.typing as npt
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.engines.base import Encoded
 from edgecap.runtime.engines.cuda_memory import Cuda, open_cuda
-from edgecap.runtime.engines.tensorrt_library import Library, Log, dtype_name, load_library
+from edgecap.runtime.engines.tensorrt_context import Buffers, LoadedPlan, rest
+from edgecap.runtime.engines.tensorrt_library import Library, load_library
 from edgecap.runtime.engines.tensorrt_plan import (
     ROLES,
     Sidecar,
     default_folder,
     find_plan,
-    read_plan,
     wanted,
 )
-from edgecap.runtime.errors import EngineError, OptionsError
-from edgecap.runtime.manifest import TensorSpec
+from edgecap.runtime.errors import EngineError
 
 MAX_CACHED_RUNNERS = 4
+MAX_LANES = 4  # execution contexts of the encoder; more threads than that take turns
 Array = npt.NDArray[Any]
 
 
@@ -41,6 +43,7 @@ class TensorRTEngine:
     bundle : a checked bundle
     folder : where its engines are; by default ``default_folder()``
     precision : "fp32", "fp16" or "int8"; by default whichever was built last
+    steps_later : load the decoder's plan when a step is first wanted, for one who decodes otherwise
     library, cuda : found by themselves where None
 
     Raises ``EngineError`` where the folder has no engine for this bundle, GPU and TensorRT, and
@@ -53,6 +56,7 @@ class TensorRTEngine:
         folder: Path | None = None,
         *,
         precision: str | None = None,
+        steps_later: bool = False,
         library: Library | None = None,
         cuda: Cuda | None = None,
     ) -> None:
@@ -60,42 +64,34 @@ class TensorRTEngine:
         self.image_size = manifest.image.size
         self.vocab_size = manifest.tokenizer.vocab_size
         self.max_positions = manifest.max_positions
-        library = library if library is not None else load_library()
-        self._cuda = cuda if cuda is not None else open_cuda()
+        self.library = library if library is not None else load_library()
+        self.cuda = cuda if cuda is not None else open_cuda()
         folder = folder if folder is not None else default_folder()
-        loaded = {}
-        with self._cuda.current():
-            for role in ROLES:
-                want = wanted(bundle, role, library, self._cuda.device, precision)
-                path, sidecar = find_plan(folder, want, str(bundle.path))
-                precision = sidecar.precision  # the decoder's is the encoder's
-                loaded[role] = LoadedPlan(library, self._cuda, path, sidecar)
-        self._encoder, self._decoder = loaded["encoder"], loaded["decoder"]
-        self.precision = precision
         self._lock = threading.Lock()
-        self._pictures: OrderedDict[int, Buffers] = OrderedDict()
-        self._runners: OrderedDict[tuple[int, int], TensorRTStepRunner] = OrderedDict()
+        self._lanes: list[Lane] = []
+        self._decoding: Decoding | None = None
+        self._found: dict[str, tuple[Path, Sidecar]] = {}
+        for role in ROLES:
+            want = wanted(bundle, role, self.library, self.cuda.device, precision)
+            self._found[role] = find_plan(folder, want, str(bundle.path))
+            precision = self._found[role][1].precision  # the decoder's is the encoder's
+        self.precision = precision
+        with self.cuda.current():
+            self._encoder = LoadedPlan(self.library, self.cuda, *self._found["encoder"])
+            self._lanes.append(Lane(self._encoder, self.cuda))
+        if not steps_later:
+            self._steps()
+        # Freed with the engine, not at the end of the process, when the driver may be gone.
+        weakref.finalize(self, _free_lanes, self.cuda, self._lanes).atexit = False
 
     def encode(self, images: npt.NDArray[np.uint8]) -> Encoded:
         """Run the encoder on uint8 [B, S, S, 3] RGB pixels. Safe to call from several threads."""
-        batch = len(images)
-        self._encoder.check("pictures", batch, self._encoder.sidecar.profile.batch)
-        size = self.image_size
-        with self._lock, self._cuda.current():
-            buffers = self._pictures.pop(batch, None)
-            if buffers is None:
-                shapes: dict[str, tuple[int, ...]] = {"image": (batch, size, size, 3)}
-                for spec in self._encoder.sidecar.outputs:
-                    shapes[spec.name] = (batch, *_rest(spec, 1))
-                buffers = Buffers(self._cuda, shapes, self._encoder.dtypes)
-                _evict(self._pictures)
-            self._pictures[batch] = buffers
-            buffers.upload("image", images)
-            self._encoder.run(buffers.shapes, buffers.addresses)
-            named = {spec.name: buffers.download(spec.name) for spec in self._encoder.specs[1]}
-            self._cuda.synchronize()
+        self._encoder.check("pictures", len(images), self._encoder.sidecar.profile.batch)
+        lane = self._lane()
+        with lane.lock, lane.cuda.current():
+            named = lane.run(images)
         return Encoded(
-            batch=batch,
+            batch=len(images),
             memory={name: a for name, a in named.items() if name.startswith("memory.")},
             carry={name: a for name, a in named.items() if name.startswith("carry.")},
             features=named.get("features"),
@@ -104,121 +100,106 @@ class TensorRTEngine:
 
     def begin(self, encoded: Encoded, beams: int) -> TensorRTStepRunner:
         """Set up a decode of ``encoded`` with K = ``beams``; ends the last one of the same size."""
-        profile = self._decoder.sidecar.profile
-        self._decoder.check("pictures", encoded.batch, profile.batch)
-        self._decoder.check("beams", beams, profile.beams)
+        return self._steps().begin(encoded, beams, self.max_positions)
+
+    def _steps(self) -> Decoding:
+        with self._lock:
+            if self._decoding is None:
+                cuda = self.cuda.another()
+                with cuda.current():
+                    plan = LoadedPlan(self.library, cuda, *self._found["decoder"])
+                    self._decoding = Decoding(plan, cuda)
+                weakref.finalize(self, _free_runners, cuda, self._decoding.runners).atexit = False
+            return self._decoding
+
+    def _lane(self) -> Lane:
+        """The calling thread's own lane; one that a thread left behind; else a new one."""
+        me = threading.current_thread()
+        with self._lock:
+            owners = [lane.owner() for lane in self._lanes]
+            for lane, owner in zip(self._lanes, owners, strict=True):
+                if owner is me:
+                    return lane
+            for lane, owner in zip(self._lanes, owners, strict=True):
+                if owner is None or not owner.is_alive():
+                    lane.owner = weakref.ref(me)
+                    return lane
+            if len(self._lanes) < MAX_LANES:
+                try:
+                    cuda = self.cuda.another()
+                    with cuda.current():
+                        lane = Lane(self._encoder, cuda)
+                except EngineError:  # no memory for another context: take turns
+                    return self._lanes[0]
+                lane.owner = weakref.ref(me)
+                self._lanes.append(lane)
+                return lane
+            return self._lanes[threading.get_ident() % MAX_LANES]
+
+
+def _nobody() -> threading.Thread | None:
+    return None
+
+
+class Lane:
+    """One thread's execution context of the encoder, its stream, and buffers by batch size."""
+
+    def __init__(self, plan: LoadedPlan, cuda: Cuda) -> None:
+        self.cuda, self.lock = cuda, threading.Lock()
+        self.owner: Any = _nobody  # calls give the thread, or None once it is gone
+        self.pictures: OrderedDict[int, Buffers] = OrderedDict()
+        self._plan, self._context = plan, plan.context()
+
+    def run(self, images: npt.NDArray[np.uint8]) -> dict[str, Array]:
+        """What the encoder makes of the pictures, in plain arrays that stay as they are."""
+        batch = len(images)
+        outputs = [spec.name for spec in self._plan.specs[1]]
+        buffers = self.pictures.pop(batch, None)
+        if buffers is None:
+            shapes = {"image": tuple(images.shape)}
+            for spec in self._plan.sidecar.outputs:
+                shapes[spec.name] = (batch, *rest(spec, 1))
+            _evict(self.pictures)
+            everything = list(shapes)
+            buffers = Buffers(self.cuda, shapes, self._plan.dtypes, everything, everything)
+        self.pictures[batch] = buffers
+        buffers.upload("image", images)
+        self._context.run(self.cuda.stream, buffers.shapes, buffers.addresses)
+        named = {name: buffers.download(name) for name in outputs}
+        self.cuda.synchronize()
+        return {name: array.copy() for name, array in named.items()}
+
+
+class Decoding:
+    """The decoder's plan, its one execution context and stream, and runners by (B, K)."""
+
+    def __init__(self, plan: LoadedPlan, cuda: Cuda) -> None:
+        self.plan, self.cuda, self.lock = plan, cuda, threading.Lock()
+        self.context = plan.context()
+        self.runners: OrderedDict[tuple[int, int], TensorRTStepRunner] = OrderedDict()
+
+    def begin(self, encoded: Encoded, beams: int, max_positions: int) -> TensorRTStepRunner:
+        """See ``TensorRTEngine.begin``."""
+        profile = self.plan.sidecar.profile
+        self.plan.check("pictures", encoded.batch, profile.batch)
+        self.plan.check("beams", beams, profile.beams)
         key = (encoded.batch, beams)
-        with self._lock, self._cuda.current():
-            runner = self._runners.pop(key, None)
+        with self.lock, self.cuda.current():
+            runner = self.runners.pop(key, None)
             if runner is None:
-                runner = TensorRTStepRunner(
-                    self._decoder, self._cuda, self._lock, *key, self.max_positions
-                )
-                _evict(self._runners)
-            self._runners[key] = runner
+                _evict(self.runners)
+                runner = TensorRTStepRunner(self, *key, max_positions)
+            self.runners[key] = runner
             runner.start(encoded)
         return runner
-
-
-class LoadedPlan:
-    """One deserialised plan and its execution context."""
-
-    def __init__(self, library: Library, cuda: Cuda, path: Path, sidecar: Sidecar) -> None:
-        self.sidecar, self._cuda, self._path = sidecar, cuda, path
-        self.specs = (sidecar.inputs, sidecar.outputs)
-        self._log = Log(library)
-        data = read_plan(path, sidecar)
-        trt = library.module
-        self._runtime = trt.Runtime(self._log.logger)  # lives as long as its engine
-        self._engine = self._runtime.deserialize_cuda_engine(data)
-        if self._engine is None:
-            raise EngineError(f"{library} does not load {path}: {self._log.reason()}")
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise EngineError(
-                f"{path} does not start: {self._log.reason()}; free memory of the GPU, or build "
-                "for fewer pictures and beams (--batch, --beams)"
-            )
-        self.dtypes = {}
-        for index in range(self._engine.num_io_tensors):
-            name = self._engine.get_tensor_name(index)
-            self.dtypes[name] = dtype_name(library, self._engine.get_tensor_dtype(name))
-        said = {spec.name: spec.dtype for specs in self.specs for spec in specs}
-        if said != self.dtypes:
-            odd = sorted(said.items() ^ self.dtypes.items())[0][0]
-            raise EngineError(f"{path} is not the engine of its sidecar: {odd} differs")
-        self.inputs = [spec.name for spec in sidecar.inputs]
-        self._bound: tuple[object, object] = (None, None)  # what the context was told last
-
-    def check(self, what: str, count: int, span: tuple[int, int]) -> None:
-        """Whether the profile holds ``count`` pictures or beams."""
-        low, high = span
-        if not low <= count <= high:
-            option = "--batch" if what == "pictures" else "--beams"
-            raise OptionsError(
-                f"{count} {what} at once; this engine takes {low} to {high}: "
-                f"build it with {option} {min(low, count)}..{max(high, count)}"
-            )
-
-    def run(self, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]) -> None:
-        """Queue one run. ``shapes`` may hold more than the inputs."""
-        self._log.clear()
-        context, good = self._context, True
-        if shapes is not self._bound[0]:
-            good = all(context.set_input_shape(name, shapes[name]) for name in self.inputs)
-        if addresses is not self._bound[1]:
-            good &= all(context.set_tensor_address(name, addresses[name]) for name in self.dtypes)
-        self._bound = (shapes, addresses) if good else (None, None)
-        if not good or not context.execute_async_v3(self._cuda.stream):
-            raise EngineError(f"{self._path} failed to run: {self._log.reason()}")
-
-
-class Buffers:
-    """Device memory by tensor name, and the host arrays that go to and from it."""
-
-    def __init__(
-        self, cuda: Cuda, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, str]
-    ) -> None:
-        self._cuda = cuda
-        self.shapes = dict(shapes)
-        self.dtypes = {name: np.dtype(dtypes[name]) for name in shapes}
-        self.addresses = {
-            name: cuda.allocate(int(np.prod(shape)) * self.dtypes[name].itemsize)
-            for name, shape in shapes.items()
-        }
-        self._sent: dict[str, Array] = {}
-
-    def upload(self, name: str, values: Array | int) -> None:
-        """Send values in the tensor's own dtype and shape."""
-        array = np.ascontiguousarray(values, self.dtypes[name]).reshape(self.shapes[name])
-        self._sent[name] = array  # alive until the copy is done
-        self._cuda.upload(self.addresses[name], array)
-
-    def download(self, name: str) -> Array:
-        """A new array that is filled once the stream is synchronised."""
-        array = np.empty(self.shapes[name], self.dtypes[name])
-        self._cuda.download(array, self.addresses[name])
-        return array
-
-    def close(self) -> None:
-        for address in self.addresses.values():
-            self._cuda.free(address)
-        self.addresses = {}
 
 
 class TensorRTStepRunner:
     """Decoder steps over memory of the GPU. Made by ``TensorRTEngine.begin``."""
 
-    def __init__(
-        self,
-        plan: LoadedPlan,
-        cuda: Cuda,
-        lock: threading.Lock,
-        batch: int,
-        beams: int,
-        max_positions: int,
-    ) -> None:
-        self._plan, self._cuda, self._lock = plan, cuda, lock
+    def __init__(self, decoding: Decoding, batch: int, beams: int, max_positions: int) -> None:
+        plan = decoding.plan
+        self._context, self._cuda, self._lock = decoding.context, decoding.cuda, decoding.lock
         self._batch, self._beams, self._positions = batch, beams, max_positions
         rows, slots = batch * beams, beams * max_positions
         shapes: dict[str, tuple[int, ...]] = {}
@@ -229,15 +210,19 @@ class TensorRTStepRunner:
             elif kind == "ancestry":
                 shapes[spec.name] = (rows, slots)
             elif kind == "memory":
-                shapes[spec.name] = (batch, *_rest(spec, 1))
+                shapes[spec.name] = (batch, *rest(spec, 1))
             elif kind == "cache":
-                shapes[spec.name] = (batch, slots, *_rest(spec, 2))
+                shapes[spec.name] = (batch, slots, *rest(spec, 2))
             else:  # token, parent, carry.*, logits, next.*, append.*
-                shapes[spec.name] = (rows, *_rest(spec, 1))
-        self._buffers = Buffers(cuda, shapes, plan.dtypes)
+                shapes[spec.name] = (rows, *rest(spec, 1))
         self._memory = [name for name in shapes if name.startswith("memory.")]
         self._carry = [name for name in shapes if name.startswith("carry.")]
         self._appends = [name for name in shapes if name.startswith("append.")]
+        small = ("token", "position", "parent", "ancestry", "logits")
+        mapped = [name for name in small if name in shapes]
+        exchanged = [*mapped, *self._memory, *self._carry]
+        self._given = frozenset(mapped) - {"logits"}
+        self._buffers = Buffers(self._cuda, shapes, plan.dtypes, exchanged, mapped)
         there = dict(self._buffers.addresses)
         self._addresses = [there]
         if self._carry:
@@ -250,6 +235,7 @@ class TensorRTStepRunner:
 
     def start(self, encoded: Encoded) -> None:
         """Send the pictures' memory and their first recurrent state, tiled over the beams."""
+        self._cuda.synchronize()  # a start that no step followed may still be on its way
         for name in self._memory:
             self._buffers.upload(name, encoded.memory[name])
         for name in self._carry:
@@ -272,10 +258,10 @@ class TensorRTStepRunner:
         }
         with self._lock, self._cuda.current():
             for name, values in given.items():
-                if name in buffers.addresses:
+                if name in self._given:
                     buffers.upload(name, values)
             addresses = self._addresses[position % len(self._addresses)]
-            self._plan.run(buffers.shapes, addresses)
+            self._context.run(self._cuda.stream, buffers.shapes, addresses)
             for name in self._appends:
                 self._append(name, position)
             logits = buffers.download("logits")
@@ -303,5 +289,16 @@ def _evict(kept: OrderedDict[Any, Any]) -> None:
         kept.popitem(last=False)[1].close()
 
 
-def _rest(spec: TensorSpec, skip: int) -> tuple[int, ...]:
-    return tuple(int(side) for side in spec.shape[skip:])
+def _free_lanes(cuda: Cuda, lanes: list[Lane]) -> None:
+    with cuda.current():
+        for lane in lanes:
+            for buffers in lane.pictures.values():
+                buffers.close()
+            lane.pictures.clear()
+
+
+def _free_runners(cuda: Cuda, runners: OrderedDict[Any, TensorRTStepRunner]) -> None:
+    with cuda.current():
+        for runner in runners.values():
+            runner.close()
+        runners.clear()

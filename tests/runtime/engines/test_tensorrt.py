@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import tiny_models as tiny
 from edgecap.runtime.bundle import Bundle, read_bundle
 from edgecap.runtime.decoding.loop import generate
 from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
+from edgecap.runtime.engines.cuda_memory import Device
 from edgecap.runtime.engines.onnx import OnnxEngine
 from edgecap.runtime.engines.tensorrt import TensorRTEngine
 from edgecap.runtime.errors import EngineError, OptionsError
@@ -23,8 +25,13 @@ from edgecap.runtime.errors import EngineError, OptionsError
 SPECIAL = SpecialTokens(bos=tiny.BOS, eos=tiny.EOS, pad=tiny.PAD)
 
 
-def open_engine(bundle: Bundle, folder: Path, **options: Any) -> TensorRTEngine:
-    cuda = emulation.HostCuda()
+SHARED = Device(emulation.DEVICE.name, emulation.DEVICE.compute_capability, integrated=True)
+
+
+def open_engine(
+    bundle: Bundle, folder: Path, cuda: emulation.HostCuda | None = None, **options: Any
+) -> TensorRTEngine:
+    cuda = cuda or emulation.HostCuda()
     return TensorRTEngine(bundle, folder, library=emulation.library(cuda), cuda=cuda, **options)
 
 
@@ -33,13 +40,15 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
+@pytest.mark.parametrize("device", [emulation.DEVICE, SHARED], ids=["discrete", "integrated"])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_captions_equal_those_of_onnx_runtime(
-    make_bundle: Callable[..., Path], tmp_path: Path, recurrent: bool
+    make_bundle: Callable[..., Path], tmp_path: Path, recurrent: bool, device: Device
 ) -> None:
     bundle = read_bundle(make_bundle(recurrent))
     emulation.write_plans(tmp_path, bundle)
-    ours, theirs = open_engine(bundle, tmp_path), OnnxEngine(bundle, threads=1)
+    ours = open_engine(bundle, tmp_path, emulation.HostCuda(device))
+    theirs = OnnxEngine(bundle, threads=1)
     said = set()
     # Sizes come back: a runner that is used again holds stale caches and state.
     for seed, (batch, beams) in enumerate([(1, 1), (3, 2), (1, 4), (3, 2), (8, 4), (1, 1)]):
@@ -112,25 +121,63 @@ def test_memory_is_freed_when_sizes_pass_by(tiny_bundle: Path, tmp_path: Path) -
     bundle = read_bundle(tiny_bundle)
     emulation.write_plans(tmp_path, bundle)
     cuda = emulation.HostCuda()
-    engine = TensorRTEngine(bundle, tmp_path, library=emulation.library(cuda), cuda=cuda)
+    engine = open_engine(bundle, tmp_path, cuda)
     held = []
     for batch in (1, 2, 3, 4, 5, 6, 7, 8):
         engine.begin(engine.encode(pictures(batch)), 1 + batch % 4)
-        held.append(len(cuda.blocks))
+        held.append((len(cuda.blocks), len(cuda.pins)))
     assert held[3:] == [held[3]] * 5
     first = engine.begin(engine.encode(pictures(8)), 1)
     assert engine.begin(engine.encode(pictures(8)), 1) is first
+    del engine, first
+    gc.collect()
+    assert (cuda.blocks, cuda.pins) == ({}, {})
+
+
+def decode(engine: TensorRTEngine, seed: int) -> None:
+    options = DecodingOptions(beams=2, max_new_tokens=5, min_new_tokens=5)
+    generate(engine, engine.encode(pictures(2, seed)), options, SPECIAL)
+
+
+@pytest.mark.parametrize("device", [emulation.DEVICE, SHARED], ids=["discrete", "integrated"])
+def test_frames_after_the_first_allocate_nothing(
+    tiny_bundle: Path, tmp_path: Path, device: Device
+) -> None:
+    bundle = read_bundle(tiny_bundle)
+    emulation.write_plans(tmp_path, bundle)
+    cuda = emulation.HostCuda(device)
+    engine = open_engine(bundle, tmp_path, cuda)
+    decode(engine, 0)
+    cuda.calls.clear()
+    for seed in range(1, 4):
+        decode(engine, seed)
+    assert not cuda.calls["allocate"]
+    assert not cuda.calls["pinned"]
+    # A caption of five steps: one wait to encode, one to begin, one a step.
+    assert cuda.calls["synchronize"] == 3 * (1 + 1 + 5)
+    # What both sides touch once stays where it is on a GPU that shares the CPU's memory.
+    memory = sum(spec.name.startswith("memory.") for spec in bundle.manifest.graphs.decoder.inputs)
+    small = {"token", "position", "parent", "ancestry"}
+    small &= {spec.name for spec in bundle.manifest.graphs.decoder.inputs}
+    outputs = len(bundle.manifest.graphs.encoder.outputs)
+    shared = device.integrated
+    assert cuda.calls["upload"] == 3 * (memory + (0 if shared else 1 + 5 * len(small)))
+    assert cuda.calls["download"] == 3 * (0 if shared else outputs + 5)
 
 
 def test_encoding_from_several_threads(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Each thread has its own execution context and stream, up to four."""
     bundle = read_bundle(tiny_bundle)
     emulation.write_plans(tmp_path, bundle)
     engine = open_engine(bundle, tmp_path)
     alone = [engine.encode(pictures(1, seed)).features for seed in range(8)]
     together: list[Any] = [None] * 8
+    start = threading.Barrier(8)
 
     def work(seed: int) -> None:
-        together[seed] = engine.encode(pictures(1, seed)).features
+        start.wait()
+        for _ in range(5):
+            together[seed] = engine.encode(pictures(1, seed)).features
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
     for thread in threads:
@@ -140,6 +187,68 @@ def test_encoding_from_several_threads(tiny_bundle: Path, tmp_path: Path) -> Non
     for a, b in zip(alone, together, strict=True):
         assert a is not None
         np.testing.assert_array_equal(a, b)
+    lanes = engine._lanes
+    assert 1 < len(lanes) <= 4
+    for lane in lanes:
+        assert {stream for stream, _ in lane._context._context.users} == {lane.cuda.stream}
+    assert len({lane.cuda.stream for lane in lanes}) == len(lanes)
+    for seed in range(8, 16):  # threads that have ended leave their contexts to the next
+        thread = threading.Thread(target=engine.encode, args=(pictures(1, seed),))
+        thread.start()
+        thread.join()
+    assert len(engine._lanes) <= 4
+
+
+def test_a_thread_without_memory_for_its_own_context_takes_turns(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = read_bundle(tiny_bundle)
+    emulation.write_plans(tmp_path, bundle)
+    engine = open_engine(bundle, tmp_path)
+    engine.encode(pictures(1))
+    engine._encoder._engine.create_execution_context = lambda: None
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(engine.encode(pictures(1))))
+    thread.start()
+    thread.join()
+    assert found[0].batch == 1
+    assert len(engine._lanes) == 1
+
+
+def test_a_context_that_does_not_fit_says_how_much_was_needed(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = read_bundle(tiny_bundle)
+    emulation.write_plans(tmp_path, bundle)
+    cuda = emulation.HostCuda()
+    library = emulation.library(cuda)
+
+    plain = library.module.Runtime.deserialize_cuda_engine
+
+    def load(runtime: Any, data: bytes) -> Any:
+        def refuse() -> None:
+            runtime.logger.log(1, "Error Code 2: OutOfMemory (Requested size was 900000000)")
+
+        engine = plain(runtime, data)
+        engine.device_memory_size_v2, engine.create_execution_context = 900_000_000, refuse
+        return engine
+
+    library.module.Runtime.deserialize_cuda_engine = load
+    with pytest.raises(
+        EngineError,
+        match=r"does not start: .*about 900 MB were needed, 3 MB of 8 MB are free; .*--batch",
+    ):
+        TensorRTEngine(bundle, tmp_path, library=library, cuda=cuda)
+
+
+def test_the_decoders_plan_may_wait(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    emulation.write_plans(tmp_path, bundle)
+    engine = open_engine(bundle, tmp_path, steps_later=True)
+    encoded = engine.encode(pictures(1))
+    assert engine._decoding is None
+    engine.begin(encoded, 2)
+    assert engine._decoding is not None
 
 
 def test_more_than_the_profile_holds(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -170,7 +279,7 @@ def test_a_run_that_fails_says_why(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = read_bundle(tiny_bundle)
     emulation.write_plans(tmp_path, bundle)
     engine = open_engine(bundle, tmp_path)
-    context = engine._encoder._context
+    context = engine._lanes[0]._context._context
     context.set_input_shape = lambda name, shape: False
     with pytest.raises(EngineError, match="failed to run"):
         engine.encode(pictures(1))

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecap.runtime.bundle import read_bundle
-from edgecap.runtime.engines.cuda_memory import CudaPython, Device, find_device, open_cuda
+from edgecap.runtime.engines.cuda_memory import Device
 from edgecap.runtime.engines.tensorrt_library import (
     Library,
     Log,
@@ -214,89 +214,3 @@ def test_which_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", full)
     assert str(load_library()) == "TensorRT 10.3.0"
     assert load_library("tensorrt_rtx").is_rtx
-
-
-class Driver(ModuleType):
-    """The calls of cuda-python's driver that are made, over ``HostCuda``."""
-
-    CUdevice_attribute = SimpleNamespace(
-        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="major",
-        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="minor",
-    )
-
-    class Status(int):
-        name = "CUDA_ERROR_OUT_OF_MEMORY"
-
-    def __init__(self) -> None:
-        super().__init__("driver")
-        self.calls: list[tuple[Any, ...]] = []
-        self.failing = ""
-        self.answers = {
-            "cuDeviceGetName": lambda *_: b"Orin\0\0\0",
-            "cuDeviceGetAttribute": lambda kind, _: {"major": 8, "minor": 7}[kind],
-            "cuStreamCreate": lambda *_: 77,
-            "cuMemAlloc": lambda size: 4096,
-        }
-
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("cu"):
-            raise AttributeError(name)
-
-        def call(*arguments: Any) -> tuple[Any, ...]:
-            self.calls.append((name, *arguments))
-            answer = self.answers.get(name, lambda *_: 0)(*arguments)
-            return self.Status(2 if name == self.failing else 0), answer
-
-        return call
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    made = Driver()
-    cuda, bindings = ModuleType("cuda"), ModuleType("cuda.bindings")
-    cuda.bindings, bindings.driver = bindings, made  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "cuda", cuda)
-    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
-    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", made)
-    return made
-
-
-def test_cuda_python_is_called_in_bytes_and_on_one_stream(driver: Driver) -> None:
-    import numpy as np
-
-    cuda = open_cuda()
-    assert isinstance(cuda, CudaPython)
-    assert (cuda.device, cuda.stream) == (Device("Orin", "8.7"), 77)
-    driver.calls.clear()
-    array = np.arange(6, dtype=np.float16)
-    with cuda.current():
-        assert cuda.allocate(12) == 4096
-        cuda.upload(4096, array)
-        cuda.copy(4100, 4096, 4)
-        cuda.download(array, 4096)
-        cuda.synchronize()
-        cuda.free(4096)
-    assert driver.calls[1:] == [
-        ("cuMemAlloc", 12),
-        ("cuMemsetD8Async", 4096, 0, 12, 77),
-        ("cuMemcpyHtoDAsync", 4096, array.ctypes.data, 12, 77),
-        ("cuMemcpyDtoDAsync", 4100, 4096, 4, 77),
-        ("cuMemcpyDtoHAsync", array.ctypes.data, 4096, 12, 77),
-        ("cuStreamSynchronize", 77),
-        ("cuMemFree", 4096),
-    ]
-
-
-def test_a_call_that_fails_is_named(driver: Driver) -> None:
-    cuda = open_cuda()
-    driver.failing = "cuMemAlloc"
-    with pytest.raises(EngineError, match="cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY"):
-        cuda.allocate(1 << 40)
-
-
-def test_no_package_that_asks_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("cuda", "cuda.bindings", "pycuda", "pycuda.driver"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingExtraError, match="needs cuda-python or PyCUDA"):
-        open_cuda()
-    assert find_device() is None
