@@ -21,6 +21,10 @@ class SourceError(EdgeCapError):
     """A stream source does not exist, cannot be opened or is of an unknown kind."""
 
 
+class SinkError(EdgeCapError):
+    """A sink of a stream does not exist, cannot be opened or is of an unknown kind."""
+
+
 class DataError(EdgeCapError):
     """A data set is missing, damaged or not in the layout its name promises."""
 
