@@ -1,6 +1,6 @@
 """Live streams: a source of frames, a gate, a captioner and sinks, joined by a pipeline."""
 
-from edgecap.runtime.streams.event import Dropped, Event, Latency, StreamReport
+from edgecap.runtime.streams.event import Dropped, Event, Latency, Notice, StreamReport
 from edgecap.runtime.streams.frames import Frame
 from edgecap.runtime.streams.gate import AlwaysGate, Decision, Gate, ThumbnailGate
 from edgecap.runtime.streams.options import SourceOptions, StreamOptions
@@ -17,6 +17,7 @@ __all__ = [
     "Gate",
     "JsonLines",
     "Latency",
+    "Notice",
     "Pipeline",
     "Sink",
     "SinkGone",

@@ -1,4 +1,4 @@
-"""What a stream says: one event a caption, and one report at the end."""
+"""What a stream says: one event a caption, notices in between, and one report at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class Event:
 
     ``captured_at`` is in seconds since 1970 (UTC); ``pts`` and ``frame`` as in ``Frame``;
     ``text`` to ``sure`` as in ``Caption``; ``reason`` is why it was said: first, changed,
-    refresh (unchanged for ``max_age``), interval or always (no gate).
+    refresh (unchanged for ``max_age``), asked (``describe_now``), interval or always (no gate).
+    ``truncated``: the deadline ended the search early. ``draft``: "kept" where the last caption was
+    verified against this frame and said again, "refused" where it was and decoded anew, else None.
     """
 
     source: str
@@ -54,14 +56,15 @@ class Event:
     reason: str
     latency_ms: Latency
     dropped: Dropped
+    truncated: bool = False
+    draft: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that strict JSON can hold: times also as ISO 8601, no NaN or infinity."""
-        moment = datetime.fromtimestamp(self.captured_at, timezone.utc)
         return {
             "source": self.source,
             "frame": self.frame,
-            "captured_at": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "captured_at": _iso(self.captured_at),
             "captured_at_unix": round(self.captured_at, 3),
             "pts": None if self.pts is None else _finite(self.pts, 3),
             "text": self.text,
@@ -79,6 +82,37 @@ class Event:
                 "total": self.dropped.total,
                 "by_reason": dict(self.dropped.by_reason),
             },
+            "truncated": bool(self.truncated),
+            "draft": self.draft,
+        }
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that happened to a stream and is no caption.
+
+    kind : lost, open, absent, frozen, late, decoder (the camera); clock (the wall clock was set);
+        governor (quality lowered or raised); model (exchanged, or the new one refused); stuck, well
+        (the watch-dog)
+    text : one line for people
+    at : seconds since 1970 (UTC)
+    details : figures that belong to it, ready for JSON
+    """
+
+    source: str
+    kind: str
+    text: str
+    at: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold; the key ``notice`` tells it from a caption."""
+        return {
+            "notice": self.kind,
+            "source": self.source,
+            "at": _iso(self.at),
+            "text": self.text,
+            "details": dict(self.details),
         }
 
 
@@ -87,23 +121,35 @@ class StreamReport:
     """The whole run in numbers.
 
     received = captions + sum(skipped) + dropped["stale"] + dropped["stopped"]: every frame that
-    came is accounted for. ``dropped`` may also hold "unreadable", pictures that gave no frame.
+    came is accounted for. ``dropped`` may also hold "unreadable" and "late", pictures that gave no
+    frame.
     """
 
     ended: str  # end of source, max captions, duration, stopped, sinks gone or error
     seconds: float
     received: int
     captions: int
-    skipped: dict[str, int]  # frames the gate let go, by reason: unchanged, early
-    dropped: dict[str, int]  # frames never looked at, by reason: stale, stopped, unreadable
+    skipped: dict[str, int]  # frames let go, by reason: unchanged, same, early, unsure
+    dropped: dict[str, int]  # frames never looked at: stale, stopped, unreadable, late
     undelivered: dict[str, int]  # events that a sink did not take, by the sink's name
+    truncated: int = 0  # captions that the deadline cut short
+    missed: int = 0  # captions that came after their deadline all the same
+    drafts: dict[str, int] = field(default_factory=dict)  # last captions verified: kept, refused
 
     def __str__(self) -> str:
         parts = [f"{self.captions} captions", f"{self.received} frames"]
         parts += [f"{count} skipped ({reason})" for reason, count in self.skipped.items() if count]
         parts += [f"{count} dropped ({reason})" for reason, count in self.dropped.items() if count]
         parts += [f"{n} not delivered ({sink})" for sink, n in self.undelivered.items() if n]
+        parts += [f"{count} drafts {what}" for what, count in self.drafts.items() if count]
+        parts += [f"{self.truncated} truncated"] * bool(self.truncated)
+        parts += [f"{self.missed} deadlines missed"] * bool(self.missed)
         return f"{', '.join(parts)} in {self.seconds:.1f} s; ended: {self.ended}"
+
+
+def _iso(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _finite(value: float, digits: int) -> float | None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from edgecap.runtime.errors import OptionsError
 
 GATES = ("auto", "none", "thumbnail")
+TRANSPORTS = ("auto", "tcp", "udp")
+DECODERS = ("auto", "hardware", "software")
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,32 @@ class SourceOptions:
     loop: bool = False  # start a file, picture or folder again at its end
     realtime: bool = True  # play a video file at its own speed; False: every frame, none dropped
     open_timeout: float = 10.0  # network sources: time to the first answer
-    read_timeout: float = 5.0  # network sources: silence after which a camera counts as lost
+    read_timeout: float = 5.0  # silence after which a camera counts as lost
     reconnects: int = 10  # attempts in a row to get a lost camera back; 0 gives up at once
+    wait: bool = False  # a camera that is absent at the start is waited for, as a lost one is
+    transport: str = "auto"  # RTSP over tcp or udp; auto: tcp first
+    latency: float = 0.5  # frames of a network camera that are later than this are dropped
+    decoder: str = "auto"  # hardware: a Jetson's own decoder where there is one; software
+    width: int | None = None  # of a camera's picture, with height; None: its own
+    height: int | None = None
+    rate: float | None = None  # frames per second of a camera, video, folder or snapshot address
+    frozen_after: float = 30.0  # the same picture or timestamp for so long means a frozen camera
 
     def __post_init__(self) -> None:
         _real("open_timeout", self.open_timeout, 0.1, 3600.0)
         _real("read_timeout", self.read_timeout, 0.1, 3600.0)
         _whole("reconnects", self.reconnects, 0, 1_000_000_000)
+        _choice("transport", self.transport, TRANSPORTS)
+        _real("latency", self.latency, 0.0, 60.0)
+        _choice("decoder", self.decoder, DECODERS)
+        if (self.width is None) != (self.height is None):
+            raise OptionsError("give both width and height, or neither")
+        if self.width is not None:
+            _whole("width", self.width, 16, 16384)
+            _whole("height", self.height, 16, 16384)
+        if self.rate is not None:
+            _real("rate", self.rate, 0.001, 1000.0)
+        _real("frozen_after", self.frozen_after, 0.1, 1e9)
 
 
 @dataclass(frozen=True)
@@ -40,8 +61,7 @@ class StreamOptions:
     flush_timeout: float = 5.0  # time that sinks get at the end to take what waits
 
     def __post_init__(self) -> None:
-        if self.gate not in GATES:
-            raise OptionsError(f"gate is {self.gate!r}; give one of {', '.join(GATES)}")
+        _choice("gate", self.gate, GATES)
         _real("threshold", self.threshold, 0.0, 1.0)
         _real("min_interval", self.min_interval, 0.0, math.inf)
         _real("max_age", self.max_age, 0.0, math.inf)
@@ -56,6 +76,11 @@ class StreamOptions:
             _real("duration", self.duration, 0.0, math.inf)
         _whole("queue", self.queue, 1, 1_000_000)
         _real("flush_timeout", self.flush_timeout, 0.0, 3600.0)
+
+
+def _choice(name: str, value: object, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise OptionsError(f"{name} is {value!r}; give one of {', '.join(accepted)}")
 
 
 def _whole(name: str, value: object, low: int, high: int) -> None:

@@ -38,7 +38,7 @@ run()
 WITH_MODEL = "from edgecap.cli.main import run; run()"
 KEYS = {
     "source", "frame", "captured_at", "captured_at_unix", "pts", "text", "tokens", "score",
-    "confidence", "sure", "reason", "latency_ms", "dropped",
+    "confidence", "sure", "reason", "latency_ms", "dropped", "truncated", "draft",
 }  # fmt: skip
 
 
@@ -181,8 +181,8 @@ def test_ctrl_c_while_the_reader_has_stalled(pace: str) -> None:
     ("arguments", "part"),
     [
         (["/no/such/clip.mp4"], "does not exist"),
-        (["csi://0"], "unknown kind"),
-        (["/dev/video987"], "is no camera"),
+        (["carrier://0"], "csi://, rtsp://"),
+        (["/dev/video987"], "is not there"),
         (["rtsp://bob:hunter22@127.0.0.1:9/x"], "rtsp://***@127.0.0.1:9/x cannot be opened"),
         (["test://static", "--min-interval", "-1"], "min_interval"),
         (["test://static", "--max-captions", "0"], "max_captions"),

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from edgecap.runtime.streams.event import Event
+from edgecap.runtime.streams.event import Event, Notice
 
 LOG = logging.getLogger("edgecap.streams")
 POLL = 0.1  # seconds between looks at whether a waiting offer should give up
@@ -23,7 +23,8 @@ class Sink(Protocol):
     """Takes events to where they are wanted. A new kind is a new file with a class like this.
 
     ``write`` is called from one thread, may block and may raise: ``SinkGone`` when it is no use to
-    try again, anything else when only this event failed.
+    try again, anything else when only this event failed. A sink that has a method ``notice`` is
+    given notices by it, in their order among the events.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Outlet:
         self.gone = False  # the sink takes nothing any more
         self._size = size
         self._patient = patient
-        self._events: deque[Event] = deque()
+        self._events: deque[Event | Notice] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._writing = False  # an event is in the sink's hands
@@ -56,7 +57,7 @@ class Outlet:
         self._thread = threading.Thread(target=self._work, name=f"sink {sink.name}", daemon=True)
         self._thread.start()
 
-    def offer(self, event: Event, giving_up: Callable[[], bool]) -> None:
+    def offer(self, event: Event | Notice, giving_up: Callable[[], bool]) -> None:
         """Queue an event: at once, or if patient when there is room or ``giving_up()`` is true."""
         with self._changed:
             while self._patient and len(self._events) >= self._size and not self.gone:
@@ -92,7 +93,10 @@ class Outlet:
     def _work(self) -> None:
         while (event := self._wait()) is not None:
             try:
-                self.sink.write(event)
+                if isinstance(event, Event):
+                    self.sink.write(event)
+                elif (notice := getattr(self.sink, "notice", None)) is not None:
+                    notice(event)
             except SinkGone:
                 self._give_up()
             except Exception as error:
@@ -102,7 +106,7 @@ class Outlet:
         except Exception as error:
             LOG.warning("the sink %s failed to close: %s", self.sink.name, error)
 
-    def _wait(self) -> Event | None:
+    def _wait(self) -> Event | Notice | None:
         with self._changed:
             self._writing = False
             while not self._events and not self._closing:

@@ -1,11 +1,11 @@
-"""One line of strict JSON a caption."""
+"""One line of strict JSON a caption, and one a notice."""
 
 from __future__ import annotations
 
 import json
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from edgecap.runtime.streams.event import Event
+from edgecap.runtime.streams.event import Event, Notice
 from edgecap.runtime.streams.sinks.base import SinkGone
 
 
@@ -22,7 +22,14 @@ class JsonLines:
 
     def write(self, event: Event) -> None:
         """Write the line; SinkGone when the reader has left."""
-        text = json.dumps(event.to_dict(), ensure_ascii=False, allow_nan=False)
+        self._line(event.to_dict())
+
+    def notice(self, notice: Notice) -> None:
+        """Write a notice as a line of its own."""
+        self._line(notice.to_dict())
+
+    def _line(self, values: dict[str, Any]) -> None:
+        text = json.dumps(values, ensure_ascii=False, allow_nan=False)
         line = memoryview(f"{text}\n".encode("utf-8", "replace"))
         try:
             while line:  # an unbuffered stream may take a part of it

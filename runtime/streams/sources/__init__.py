@@ -15,7 +15,8 @@ from edgecap.runtime.streams.sources.base import Source, mask_credentials
 __all__ = ["KINDS", "Source", "mask_credentials", "open_source"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_ACCEPTED = "a video, a picture, a folder of pictures, /dev/video0 or rtsp://..."
+_ACCEPTED = "a video, a picture, a folder of pictures, /dev/video0, csi://0 or rtsp://..."
+_PATTERN = re.compile(r"[*?\[]")
 _DEVICE = re.compile(r"/dev/video\d+")
 
 
@@ -27,23 +28,45 @@ def open_source(
     open_timeout: float = 10.0,
     read_timeout: float = 5.0,
     reconnects: int = 10,
+    wait: bool = False,
+    transport: str = "auto",
+    latency: float = 0.5,
+    decoder: str = "auto",
+    width: int | None = None,
+    height: int | None = None,
+    rate: float | None = None,
+    frozen_after: float = 30.0,
 ) -> Source:
     """Open a source of frames; what goes wrong goes wrong here, not at the first read.
 
     Parameters
     ----------
-    uri : a path or ``file://`` (video, picture, folder of pictures), ``/dev/video0``,
-        ``v4l2:///dev/video0`` or ``0``, ``rtsp://[user:password@]host[:port]/path``, or
-        ``test://moving|static|flashing``
+    uri : a path, pattern (``*.jpg``) or ``file://`` (video, picture, pictures, folder of
+        pictures), ``/dev/video0``, ``v4l2:///dev/video0`` or ``0``, ``csi://0``,
+        ``rtsp://[user:password@]host[:port]/path``, ``http(s)://...``, ``gst://PIPELINE``,
+        ``ros2://TOPIC``, or ``test://moving|static|flashing``
     loop : begin again at the end of a file or folder
     realtime : play a video file at its own speed, the newest frame winning; False gives every
-        frame. Pictures always wait to be asked for, cameras never do
-    open_timeout, read_timeout : seconds, for network cameras
-    reconnects : attempts in a row to get a lost camera back
+        frame. Pictures always wait to be asked for unless they have a rate, cameras never do
+    others : as in ``SourceOptions``
 
     Raises SourceError (no such thing, cannot be read) and OptionsError.
     """
-    options = SourceOptions(loop, realtime, open_timeout, read_timeout, reconnects)
+    options = SourceOptions(
+        loop=loop,
+        realtime=realtime,
+        open_timeout=open_timeout,
+        read_timeout=read_timeout,
+        reconnects=reconnects,
+        wait=wait,
+        transport=transport,
+        latency=latency,
+        decoder=decoder,
+        width=width,
+        height=height,
+        rate=rate,
+        frozen_after=frozen_after,
+    )
     address = str(uri) if isinstance(uri, int) else fspath(uri)
     if address.isascii() and address.isdigit():
         address = f"/dev/video{address}"
@@ -76,6 +99,8 @@ def _path(path: Path, options: SourceOptions) -> Source:
     try:
         size = path.stat().st_size
     except (OSError, ValueError) as error:
+        if _PATTERN.search(str(path)):
+            return _glob(path, options)
         raise SourceError(
             f"{mask_credentials(str(path))!r} does not exist or cannot be reached; give {_ACCEPTED}"
         ) from error
@@ -90,6 +115,22 @@ def _path(path: Path, options: SourceOptions) -> Source:
     return VideoFile(path, options)
 
 
+def _glob(pattern: Path, options: SourceOptions) -> Source:
+    import glob
+
+    from edgecap.runtime.streams.sources.image_folder import ImageFolder, is_picture
+
+    paths = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
+    files = [path for path in paths if path.is_file()]
+    pictures = [path for path in files if is_picture(path)]
+    if pictures:
+        return ImageFolder(pattern, options, pictures)
+    if len(files) == 1:
+        return _path(files[0], options)
+    found = f"{len(files)} files, none of them a picture" if files else "no file"
+    raise SourceError(f"{pattern} matches {found}; give a pattern of pictures or of one video")
+
+
 def _v4l2(uri: str, rest: str, options: SourceOptions) -> Source:
     from edgecap.runtime.streams.sources.v4l2 import V4L2Camera
 
@@ -102,6 +143,30 @@ def _rtsp(uri: str, rest: str, options: SourceOptions) -> Source:
     return RtspCamera(uri, options)
 
 
+def _csi(uri: str, rest: str, options: SourceOptions) -> Source:
+    from edgecap.runtime.streams.sources.csi import CsiCamera
+
+    return CsiCamera(rest, options)
+
+
+def _http(uri: str, rest: str, options: SourceOptions) -> Source:
+    from edgecap.runtime.streams.sources.http import HttpCamera
+
+    return HttpCamera(uri, options)
+
+
+def _gst(uri: str, rest: str, options: SourceOptions) -> Source:
+    from edgecap.runtime.streams.sources.gstreamer import GstSource
+
+    return GstSource(rest, options)
+
+
+def _ros2(uri: str, rest: str, options: SourceOptions) -> Source:
+    from edgecap.runtime.streams.sources.ros2 import Ros2Camera
+
+    return Ros2Camera(rest, options)
+
+
 def _test(uri: str, rest: str, options: SourceOptions) -> Source:
     from edgecap.runtime.streams.sources.generated import GeneratedSource
 
@@ -111,6 +176,12 @@ def _test(uri: str, rest: str, options: SourceOptions) -> Source:
 KINDS: dict[str, Callable[[str, str, SourceOptions], Source]] = {
     "file": _file,
     "v4l2": _v4l2,
+    "csi": _csi,
     "rtsp": _rtsp,
+    "rtsps": _rtsp,
+    "http": _http,
+    "https": _http,
+    "gst": _gst,
+    "ros2": _ros2,
     "test": _test,
 }

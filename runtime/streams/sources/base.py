@@ -1,37 +1,39 @@
-"""What every source is, and what cameras that can be lost share."""
+"""What every source is."""
 
 from __future__ import annotations
 
 import logging
-import random
 import re
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecap.runtime.errors import SourceError
 from edgecap.runtime.streams.frames import Frame
-from edgecap.runtime.streams.options import SourceOptions
 
 LOG = logging.getLogger("edgecap.streams")
-FIRST_DELAY = 0.5  # seconds before the first attempt to reconnect; doubles from there
-LONGEST_DELAY = 10.0
 CLOSE_GRACE = 2.0  # seconds that close() waits beyond the read timeout for a read to return
 
 
 class Picture(NamedTuple):
-    """What ``_next`` gives: uint8 [H, W, 3] BGR, seconds, a name of its own if it has one."""
+    """What ``_next`` gives.
+
+    image : uint8 [H, W, 3] BGR
+    pts : seconds on the source's own timeline
+    name : where it is not the source's
+    captured : moment of capture on ``time.monotonic``, where the source knows better than "now"
+    """
 
     image: npt.NDArray[np.uint8]
     pts: float | None = None
     name: str | None = None
+    captured: float | None = None
 
 
 class Source(ABC):
@@ -45,6 +47,8 @@ class Source(ABC):
     stills : separate pictures, where comparing one with the last means nothing
     lost : pictures that the source had to leave out, by reason
     patience : seconds in which a read returns after ``cancel``
+    listener : called with (kind, text) when something happens that a user should know, such as
+        "lost", "open", "frozen"; a pipeline sets it
 
     ``read`` and ``close`` belong to one thread at a time; ``cancel`` to any.
     """
@@ -57,6 +61,7 @@ class Source(ABC):
         self.stills = stills
         self.lost: Counter[str] = Counter()
         self.patience = patience + CLOSE_GRACE
+        self.listener: Callable[[str, str], None] | None = None
         self._index = 0
         self._cancelled = threading.Event()
         self._reading = threading.Lock()
@@ -71,16 +76,28 @@ class Source(ABC):
             picture = None if self._cancelled.is_set() else self._next()
             if picture is None:
                 return None
+            now = time.monotonic()
+            captured = now if picture.captured is None else min(picture.captured, now)
             frame = Frame(
                 image=picture.image,
                 index=self._index,
-                captured_at=time.time(),
-                monotonic=time.monotonic(),
+                captured_at=time.time() - (now - captured),
+                monotonic=captured,
                 pts=picture.pts,
                 source=picture.name or self.name,
             )
             self._index += 1
             return frame
+
+    def say(self, kind: str, text: str) -> None:
+        """Tell the log and the listener."""
+        LOG.warning("%s", text)
+        if self.listener is not None:
+            self.listener(kind, text)
+
+    def shrink(self, factor: float) -> bool:
+        """Give pictures with sides ``factor`` (0 to 1) times their own from now on, if it can."""
+        return False
 
     def cancel(self) -> None:
         """Make reads return None from now on, one that is waiting included."""
@@ -122,62 +139,6 @@ class Source(ABC):
     @abstractmethod
     def _release(self) -> None:
         """Free what the source holds."""
-
-
-class Camera(Source):
-    """A live capture that is opened again when it is lost.
-
-    Attempts are ``options.reconnects`` in a row at most, with waits of 0.5, 1, 2 ... 10 seconds,
-    each spread by half at random so that many devices do not return at the same moment. What the
-    old capture held is freed before a new one is opened. The first opening is not retried.
-    """
-
-    def __init__(self, name: str, options: SourceOptions, *, patience: float) -> None:
-        super().__init__(name, live=True, patience=patience)
-        self._reconnects = options.reconnects
-        self._attempt = 0
-        self._capture: Any = self._open()
-
-    @abstractmethod
-    def _open(self) -> Any:
-        """An opened ``cv2.VideoCapture``; raises SourceError."""
-
-    def _next(self) -> Picture | None:
-        while not self._cancelled.is_set():
-            if self._capture is not None:
-                taken, image = self._capture.read()
-                if taken and image is not None and image.size:
-                    self._attempt = 0
-                    return Picture(image)
-                self._release()
-            self._attempt += 1
-            if self._attempt > self._reconnects:
-                raise SourceError(
-                    f"{self.name} was lost and did not come back in {self._reconnects} attempts; "
-                    "look at the camera and its cable or network, then start again"
-                )
-            longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._attempt - 1, 16))
-            delay = longest * random.uniform(0.5, 1.5)
-            LOG.warning(
-                "%s was lost; attempt %d of %d to reconnect in %.1f s",
-                self.name, self._attempt, self._reconnects, delay,
-            )  # fmt: skip
-            if self._cancelled.wait(delay):
-                break
-            self._reopen()
-        return None
-
-    def _reopen(self) -> None:
-        try:
-            self._capture = self._open()
-        except SourceError:
-            return  # _next counts this attempt and says in the end what was given up
-        LOG.warning("%s is open again", self.name)
-
-    def _release(self) -> None:
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
 
 
 _USERINFO = re.compile(r"(:/+).*@", re.DOTALL)

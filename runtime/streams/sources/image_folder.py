@@ -1,7 +1,8 @@
-"""A picture, or a folder of pictures sorted by name."""
+"""A picture, a folder of pictures sorted by name, or those that a pattern names."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,22 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 class ImageFolder(Source):
     """Pictures one after another, each when it is asked for: none is ever dropped as stale.
 
-    Each frame's source is its picture's path. In a folder, a picture that cannot be read is left
-    out, counted and named in a warning; where none can be read, or the one picture given cannot,
-    that is a SourceError.
+    With ``options.rate`` they come at that rate instead, whether anyone asks or not, and are no
+    longer separate pictures but a video. Each frame's source is its picture's path. In a folder,
+    a picture that cannot be read is left out, counted and named in a warning; where none can be
+    read, or the one picture given cannot, that is a SourceError.
     """
 
-    def __init__(self, path: Path, options: SourceOptions) -> None:
-        super().__init__(str(path), live=False, stills=True)
+    def __init__(self, path: Path, options: SourceOptions, paths: list[Path] | None = None) -> None:
+        paced = options.rate is not None
+        super().__init__(str(path), live=paced and options.realtime, stills=not paced)
         self._path = path
         self._loop = options.loop
-        self._paths = _pictures(path)
+        self._paths = _pictures(path) if paths is None else paths
         self._place = 0
-        self._given = False
+        self._given = 0
+        self._period = 0.0 if options.rate is None else 1.0 / options.rate
+        self._started = 0.0
 
     def _next(self) -> Picture | None:
         import cv2
@@ -50,10 +55,20 @@ class ImageFolder(Source):
                 self.lost["unreadable"] += 1
                 LOG.warning("left out: %s", error)
                 continue
-            self._given = True
             bgr = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
-            return Picture(bgr, name=str(path))
+            return Picture(bgr, self._pace(), str(path))
         return None
+
+    def _pace(self) -> float | None:
+        """Count a picture; where there is a rate, wait until it is due and give its time."""
+        if not self._given:
+            self._started = time.monotonic()
+        place, self._given = self._given * self._period, self._given + 1
+        if not self._period:
+            return None
+        if self.live:
+            self._cancelled.wait(max(0.0, self._started + place - time.monotonic()))
+        return place
 
     def _release(self) -> None:
         self._paths = []

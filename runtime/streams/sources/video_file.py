@@ -17,7 +17,8 @@ USUAL_RATE = 25.0  # frames per second where a file names none
 class VideoFile(Source):
     """A video file, at its own speed (``realtime``) or frame by frame as fast as it is read.
 
-    A looped file is opened anew each time, so that files which cannot be searched loop too.
+    ``options.rate`` takes the place of the file's own rate. A looped file is opened anew each
+    time, so that files which cannot be searched loop too.
     """
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
@@ -25,7 +26,8 @@ class VideoFile(Source):
         self._path = path
         self._loop = options.loop
         self._capture: Any = self._open()
-        rate = float(self._rate())
+        self._paced = options.rate is not None
+        rate = float(self._rate()) if options.rate is None else options.rate
         self._period = 1.0 / (rate if math.isfinite(rate) and 0.1 < rate < 1000 else USUAL_RATE)
         self._pts = -self._period  # of the last frame given
         self._offset = 0.0  # where this round of the loop began
@@ -69,6 +71,8 @@ class VideoFile(Source):
         """Seconds of the frame just read; counted at the file's rate where its own go back."""
         import cv2
 
+        if self._paced:
+            return self._pts + self._period
         position = self._offset + float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000.0
         if math.isfinite(position) and position > self._pts:
             return position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,17 @@ import pytest
 
 from edgecap.runtime.caption import Caption, Timings
 from edgecap.runtime.streams.sources.base import Picture, Source
+
+SERVER = Path(__file__).with_name("rtsp_server.py")
+SYSTEM_PYTHON = "/usr/bin/python3"
+PROBE = """
+import gi
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+assert all(Gst.ElementFactory.find(name) for name in ("videotestsrc", "x264enc", "rtph264pay"))
+"""
 
 
 class Script(Source):
@@ -85,3 +97,32 @@ def picture_folder(tmp_path: Path) -> Path:
     (folder / "notes.txt").write_text("no picture")
     (folder / ".hidden.png").write_bytes(b"no picture")
     return folder
+
+
+@pytest.fixture(scope="module")
+def server_python() -> str:
+    try:
+        subprocess.run([SYSTEM_PYTHON, "-c", PROBE], check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("no GStreamer RTSP server for the system's Python on this machine")
+    return SYSTEM_PYTHON
+
+
+@pytest.fixture
+def start(server_python: str) -> Iterator[Callable[..., tuple[subprocess.Popen[str], int]]]:
+    """Starts servers and ends them after the test."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str) -> tuple[subprocess.Popen[str], int]:
+        command = [server_python, str(SERVER), *arguments]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        assert process.stdout is not None
+        return process, int(process.stdout.readline())
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.communicate()

@@ -367,7 +367,7 @@ def test_json_lines_are_strict(
     event = json.loads(lines[0], parse_constant=refuse)
     assert list(event) == [
         "source", "frame", "captured_at", "captured_at_unix", "pts", "text", "tokens", "score",
-        "confidence", "sure", "reason", "latency_ms", "dropped",
+        "confidence", "sure", "reason", "latency_ms", "dropped", "truncated", "draft",
     ]  # fmt: skip
     assert (event["text"], event["score"], event["confidence"]) == ("ein Bär\n", None, None)
     assert event["captured_at"].endswith("Z")
