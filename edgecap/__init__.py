@@ -47,17 +47,23 @@ def load(
     model: str | os.PathLike[str] = "default",
     *,
     threads: int | None = None,
+    engine: str | None = None,
     require_signature: str | os.PathLike[str] | None = None,
 ) -> Captioner:
     """A captioner for a model.
 
     model : the name of a model that comes with EdgeCap, or the path of a ``.edgecap`` bundle
     threads : CPU threads for the model; by default the physical cores, at most 4
+    engine : "auto", "onnxruntime" (the CPU), "cuda", "tensorrt", "onnxruntime-cuda" or
+        "onnxruntime-tensorrt"; by default what the environment variable EDGECAP_ENGINE names, else
+        "auto". The captioner's ``engine_choice`` says which runs, and why no better one does
     require_signature : PEM file of the public key that must have signed the bundle; by default
         what the environment variable EDGECAP_REQUIRE_SIGNATURE names, if it is set
 
     Raises ``BundleError`` for a name or path that does not exist and for a bundle that cannot be
-    used, ``OptionsError`` for bad ``threads``.
+    used, ``OptionsError`` for bad ``threads`` or ``engine``, ``EngineError`` for an engine that was
+    asked for by name and does not run here. Where there is no CUDA driver at all the CPU stands in,
+    and the logger ``edgecap.engines`` says so.
     """
     from edgecap.models import resolve
     from edgecap.runtime.bundle import read_bundle
@@ -65,7 +71,8 @@ def load(
 
     demanded = require_signature or os.environ.get("EDGECAP_REQUIRE_SIGNATURE")
     signer = Path(demanded) if demanded else None
-    return Captioner(read_bundle(resolve(model), signer=signer), threads=threads)
+    bundle = read_bundle(resolve(model), signer=signer)
+    return Captioner(bundle, threads=threads, engine=engine)
 
 
 def __getattr__(name: str) -> Any:

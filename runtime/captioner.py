@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -19,13 +20,14 @@ from edgecap.runtime.confidence import caption_features, check_params, confidenc
 from edgecap.runtime.decoding.loop import Decoded, generate
 from edgecap.runtime.decoding.options import DecodingOptions, EarlyStopping, SpecialTokens
 from edgecap.runtime.decoding.search import Hypothesis
-from edgecap.runtime.engines.base import Encoded
-from edgecap.runtime.engines.onnx import OnnxEngine
+from edgecap.runtime.engines.base import Encoded, Engine
+from edgecap.runtime.engines.choose import CPU, EngineChoice, choose_engine
 from edgecap.runtime.errors import BundleError, ImageError, OptionsError
 from edgecap.runtime.image import RGB, ImageLike, check_resampling, load_image, resize_image
 from edgecap.runtime.manifest import Manifest
 from edgecap.runtime.text import Tokenizer
 
+LOG = logging.getLogger("edgecap.engines")
 MAX_BATCH = 8
 # A JPEG is decoded smaller while its sides stay this many times the model's: the resized pixels
 # then differ by less than one level on average.
@@ -37,9 +39,12 @@ class Captioner:
 
     bundle : a ``Bundle``, or the path of a ``.edgecap`` file
     threads : CPU threads for the model; by default the physical cores, at most 4
+    engine : a name of ``engines.choose.ENGINES`` or None, see ``choose_engine``; an ``Engine`` that
+        is there already; by default the CPU. ``engine_choice`` tells what came of it
 
-    Raises ``BundleError`` for a bundle that cannot be used, ``OptionsError`` for bad ``threads``,
-    ``MissingExtraError`` where its pictures need Pillow and that is absent.
+    Raises ``BundleError`` for a bundle that cannot be used, ``OptionsError`` for bad ``threads`` or
+    ``engine``, ``EngineError`` for an engine asked for that does not run here,
+    ``MissingExtraError`` where a package is absent.
 
     >>> captioner = edgecap.load()
     >>> print(captioner("photo.jpg"))
@@ -47,7 +52,11 @@ class Captioner:
     """
 
     def __init__(
-        self, bundle: Bundle | str | os.PathLike[str], *, threads: int | None = None
+        self,
+        bundle: Bundle | str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        engine: str | Engine | None = CPU,
     ) -> None:
         if not isinstance(bundle, Bundle):
             bundle = read_bundle(bundle)
@@ -59,9 +68,16 @@ class Captioner:
         try:
             check_params(self.manifest.confidence)
             self.tokenizer = Tokenizer(bundle.files[special.file], ids, special.vocab_size)
-            self.engine = OnnxEngine(bundle, threads=threads)
+            if engine is None or isinstance(engine, str):
+                engine, choice = choose_engine(bundle, engine, threads=threads)
+            else:
+                choice = EngineChoice("own", "own", type(engine).__name__)
         except BundleError as error:
             raise BundleError(f"{bundle.path}: {error}") from None
+        self.engine: Engine = engine
+        self.engine_choice: EngineChoice = choice
+        if choice.notice:
+            LOG.warning(choice.notice)
         self._special = SpecialTokens(bos=special.bos, eos=special.eos, pad=special.pad)
         self._defaults = msgspec.structs.asdict(self.manifest.decoding)
         self._lock = threading.Lock()

@@ -24,6 +24,7 @@ Examples:
 @click.option("--beams", type=int, help="Beam width; the model's own if not given.")
 @click.option("--max-new-tokens", type=int, help="Longest caption in tokens.")
 @click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
+@click.option("--engine", metavar="NAME", help="What runs the model; see docs/gpu.md [auto].")
 @click.option(
     "--require-signature",
     type=click.Path(),
@@ -39,6 +40,7 @@ def command(
     beams: int | None,
     max_new_tokens: int | None,
     threads: int | None,
+    engine: str | None,
     require_signature: str | None,
     as_json: bool,
 ) -> None:
@@ -51,7 +53,9 @@ def command(
     import edgecap
     from edgecap.runtime.errors import ImageError
 
-    captioner = edgecap.load(model, threads=threads, require_signature=require_signature)
+    captioner = edgecap.load(
+        model, threads=threads, engine=engine, require_signature=require_signature
+    )
     options: dict[str, Any] = {"beams": beams, "max_new_tokens": max_new_tokens}
     captioner.options(**options)  # bad ones are told before any picture is read
     bad = False

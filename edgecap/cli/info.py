@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -21,24 +22,36 @@ Examples:
 @click.argument("model", default="default")
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest as JSON.")
 def command(model: str, as_json: bool) -> None:
-    """Show what MODEL (a name or the path of a bundle) is, where it comes from and what it scores.
+    """Show what MODEL (a name or the path of a bundle) is, where it comes from, what it scores, and
+    which engine runs it on this machine.
 
     All of the bundle is checked on the way.
     """
     from edgecap.models import resolve
     from edgecap.runtime.bundle import read_bundle
+    from edgecap.runtime.engines.choose import EngineChoice, choose_engine
+    from edgecap.runtime.errors import EdgeCapError, OptionsError
     from edgecap.runtime.manifest import to_dict
 
     bundle = read_bundle(resolve(model))
     size = bundle.path.stat().st_size
+    try:
+        engine = choose_engine(bundle)[1]
+    except OptionsError:
+        raise
+    except EdgeCapError as error:  # a model that no engine here runs is still shown
+        engine = EngineChoice("", "none", str(error))
     if as_json:
-        facts = {"path": str(bundle.path), "bytes": size, **to_dict(bundle.manifest)}
+        facts: dict[str, Any] = {"path": str(bundle.path), "bytes": size}
+        facts |= {**to_dict(bundle.manifest), "engine": engine.to_dict()}
         click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
         return
     signed = ", signed" if bundle.signed else ""
     click.echo(f"{bundle.path} ({_megabytes(size)}{signed})")
     for title, text in _lines(bundle.manifest):
         click.echo(f"{title:>14}  {text}")
+    for index, line in enumerate(engine.lines()):
+        click.echo(f"{'' if index else 'engine':>14}  {line}")
 
 
 def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:

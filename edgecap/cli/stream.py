@@ -53,6 +53,7 @@ Examples:
 @click.option("--max-captions", type=int, help="End after so many captions.")
 @click.option("--duration", type=float, help="End after so many seconds.")
 @click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
+@click.option("--engine", metavar="NAME", help="What runs the model; see docs/gpu.md [auto].")
 @click.option(
     "--require-signature",
     type=click.Path(),
@@ -80,6 +81,7 @@ def command(
     max_captions: int | None,
     duration: float | None,
     threads: int | None,
+    engine: str | None,
     require_signature: str | None,
     reconnects: int,
 ) -> None:
@@ -110,7 +112,9 @@ def command(
     sink = JsonLines(getattr(stdout, "raw", stdout), name="stdout")
     try:
         with open_source(source, loop=loop, realtime=realtime, reconnects=reconnects) as frames:
-            captioner = edgecap.load(model, threads=threads, require_signature=require_signature)
+            captioner = edgecap.load(
+                model, threads=threads, engine=engine, require_signature=require_signature
+            )
             decoding = {"beams": beams}
             captioner.options(**decoding)  # a bad one is told before the first frame
             pipeline = Pipeline(frames, captioner, sinks=[sink], options=options, decoding=decoding)

@@ -23,6 +23,7 @@ from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.decoding.options import DecodingOptions, EarlyStopping, SpecialTokens
 from edgecap.runtime.engines.onnx import open_session
+from edgecap.runtime.engines.threads import thread_count
 from edgecap.runtime.errors import BundleError, OptionsError
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def _metadata(bundle: Bundle, decoding: DecodingOptions) -> dict[str, str]:
 def _compare(captioner: Captioner, decoding: DecodingOptions, data: bytes, name: str) -> None:
     """Run the file and the bundle on two made pictures. Where two sentences are equally good, the
     two may choose differently, so only scores that differ are an error."""
-    session = open_session(data, name, captioner.engine.threads)
+    session = open_session(data, name, thread_count(None))
     outputs = ["caption", "tokens", "length", "score"]
     size = captioner.image_size
     rng = np.random.default_rng(0)

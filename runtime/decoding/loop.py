@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Protocol, runtime_checkable
 
 from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
 from edgecap.runtime.decoding.search import Hypothesis, make_search
@@ -27,6 +28,14 @@ class Decoded:
     truncated: bool = False
 
 
+@runtime_checkable
+class DecodesCaptions(Protocol):
+    """What an engine may have besides its steps: the whole search in one call, on its device."""
+
+    def decode(self, encoded: Encoded, options: DecodingOptions, special: SpecialTokens) -> Decoded:
+        """The meaning of ``generate``; ``options.max_new_tokens`` is at most T."""
+
+
 def generate(
     engine: Engine,
     encoded: Encoded,
@@ -38,8 +47,9 @@ def generate(
     """Decode ``encoded`` with beam search.
 
     ``should_stop`` is asked after every step, so at least one token is decoded; once it answers
-    True the best hypotheses so far are returned. ``max_new_tokens`` (and with it
-    ``min_new_tokens``) is clipped to what the model has positions for.
+    True the best hypotheses so far are returned. An engine that decodes whole captions does so in
+    one call that nothing stops. ``max_new_tokens`` (and with it ``min_new_tokens``) is clipped to
+    what the model has positions for.
     """
     start = perf_counter()
     limit = engine.max_positions
@@ -47,6 +57,8 @@ def generate(
         options = replace(
             options, max_new_tokens=limit, min_new_tokens=min(options.min_new_tokens, limit)
         )
+    if isinstance(engine, DecodesCaptions):
+        return engine.decode(encoded, options, special)
     search = make_search(encoded.batch, engine.vocab_size, limit, options, special)
     runner = engine.begin(encoded, options.beams)
     tokens, parents, ancestry = search.tokens, search.parents, search.ancestry

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 MAX_CACHED_RUNNERS = 4
+Provider = str | tuple[str, dict[str, str]]
 
 _ORT_DTYPES = {
     "tensor(float)": "float32",
@@ -44,7 +45,8 @@ class OnnxEngine:
 
     bundle : a checked bundle; its I/O table is compared with the graphs' real inputs and outputs
     threads : threads for one operator; by default the physical cores at hand, at most 4
-    providers : ONNX Runtime execution providers by name; the CPU alone by default
+    providers : ONNX Runtime execution providers by name, or as (name, options); the CPU alone by
+        default
 
     Raises ``BundleError`` for graphs that do not load or are not what the manifest says, and
     ``OptionsError`` for threads or providers that do not exist.
@@ -55,7 +57,7 @@ class OnnxEngine:
         bundle: Bundle,
         *,
         threads: int | None = None,
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
     ) -> None:
         manifest = bundle.manifest
         self.image_size = manifest.image.size
@@ -71,6 +73,8 @@ class OnnxEngine:
             model = bundle.files[spec.file]
             sessions[role] = open_session(model, spec.file, self.threads, chosen)
         self._encoder, self._decoder = sessions["encoder"], sessions["decoder"]
+        # Those that run: ONNX Runtime leaves out a provider whose libraries do not load.
+        self.providers: list[str] = self._encoder.get_providers()
         check_tables(
             manifest,
             describe_graph(self._encoder, manifest.graphs.encoder.file),
@@ -228,7 +232,7 @@ def open_session(
     model: bytes,
     name: str,
     threads: int,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    providers: Sequence[Provider] = ("CPUExecutionProvider",),
 ) -> ort.InferenceSession:
     """An ONNX Runtime session set up for latency.
 
@@ -269,12 +273,13 @@ def describe_graph(session: ort.InferenceSession, file: str) -> GraphSpec:
     return GraphSpec(file, table(session.get_inputs()), table(session.get_outputs()))
 
 
-def _providers(providers: Sequence[str] | None) -> list[str]:
+def _providers(providers: Sequence[Provider] | None) -> list[Provider]:
     import onnxruntime as ort
 
-    chosen = list(providers) if providers is not None else ["CPUExecutionProvider"]
+    chosen: list[Provider] = ["CPUExecutionProvider"] if providers is None else [*providers]
     available = ort.get_available_providers()
-    for name in chosen:
+    for provider in chosen:
+        name = provider if isinstance(provider, str) else provider[0]
         if name not in available:
             raise OptionsError(f"no execution provider {name!r} here; {', '.join(available)} are")
     return chosen

@@ -16,6 +16,7 @@ from PIL import Image
 
 import edgecap
 from edgecap.cli import main
+from edgecap.runtime.engines.cuda_memory import driver_problem
 
 
 @pytest.fixture
@@ -219,3 +220,25 @@ def test_interrupted(
     assert out.endswith("\n")
     assert len(out.splitlines()) == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(not driver_problem(), reason="this machine has a CUDA driver")
+def test_a_gpu_that_is_not_there_is_one_line_of_notice(
+    tiny_bundle: Path, photos: list[Path]
+) -> None:
+    for options, lines in (([], 0), (["--engine", "cuda"], 1)):
+        done = process("caption", "--model", tiny_bundle, *options, photos[0])
+        assert done.returncode == 0
+        assert len(done.stderr.splitlines()) == lines
+        assert len(done.stdout.splitlines()) == 1
+    assert done.stderr.startswith("engine 'cuda' was asked for, but there is no CUDA driver")
+
+
+def test_an_engine_that_is_none(
+    edgecap_command: Callable[..., Any], tiny_bundle: Path, photos: list[Path]
+) -> None:
+    code, out, err = edgecap_command(
+        "caption", "--model", tiny_bundle, "--engine", "gpu", photos[0]
+    )
+    assert (code, out) == (2, "")
+    assert err.startswith("edgecap: error: engine is 'gpu'; give one of auto, onnxruntime, cuda")

@@ -29,6 +29,7 @@ def test_summary(tiny_bundle: Path) -> None:
         "cache.key float32[B, KT, 16]",
         "flickr8k val, int8: CIDEr 0.5",
         "not sure under 0.5",
+        "engine  onnxruntime: ONNX Runtime",
     ):
         assert text in result.output
 
@@ -38,6 +39,9 @@ def test_json_is_the_manifest(tiny_bundle: Path) -> None:
     facts = json.loads(result.output)
     assert facts.pop("path") == str(tiny_bundle)
     assert facts.pop("bytes") == tiny_bundle.stat().st_size
+    engine = facts.pop("engine")
+    assert (engine["asked"], engine["engine"]) == ("auto", "onnxruntime")
+    assert next(other["engine"] for other in engine["passed_over"]) == "cuda"
     assert facts == json.loads(json.dumps(to_dict(read_bundle(tiny_bundle).manifest)))
 
 
@@ -54,3 +58,13 @@ def test_bundles_that_cannot_be_read(
     err = capsys.readouterr().err
     assert err.startswith("edgecap: error: ")
     assert err.count("\n") == 1
+
+
+def test_an_engine_that_is_none(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGECAP_ENGINE", "gpu")
+    with pytest.raises(SystemExit) as caught:
+        run(["info", str(tiny_bundle)])
+    assert caught.value.code == 2
+    assert "EDGECAP_ENGINE is 'gpu'" in capsys.readouterr().err
