@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, or TORCH to the requirement you want.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint types format check bench soak wheel clean native-aarch64
+.PHONY: demo test lint types format check bench bench-peers soak wheel clean native-aarch64
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -33,6 +33,19 @@ bench: $(VENV)/.test
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,iqr,max,rounds
 	$(BIN)/python benchmarks/caption_latency.py --out benchmarks/records/caption_latency.json
 	$(BIN)/python benchmarks/cold_start.py --out benchmarks/records/cold_start.json
+
+# ViT-GPT2 at full size, random weights, against what people run today; 2 GB of files in build/.
+PHOTOGRAPHS ?= photos
+bench-peers: $(VENV)/.test
+	mkdir -p build/peers
+	test -f build/peers/vit-gpt2/config.json || \
+		$(BIN)/python benchmarks/peers/models.py vit-gpt2 build/peers/vit-gpt2
+	test -f build/peers/vit-gpt2-int8.edgecap || \
+		$(BIN)/python benchmarks/peers/bundles.py build/peers/vit-gpt2
+	test -d build/peers/optimum || { $(PYTHON) -m venv build/peers/optimum && \
+		build/peers/optimum/bin/pip install -q -r benchmarks/peers/requirements/optimum.txt; }
+	$(BIN)/python benchmarks/peers/run.py vit-gpt2 --photographs $(PHOTOGRAPHS) \
+		--out benchmarks/records/peers_vit_gpt2.json
 
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak_stream.py $(VIDEO) --minutes 60 --out benchmarks/records/soak_stream.json

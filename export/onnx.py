@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +92,7 @@ def export_module(
     """A torch module as one checked ONNX graph without external data."""
     import onnx
 
-    with torch.no_grad():
+    with torch.no_grad(), _quiet_exporter():
         program = torch.onnx.export(
             module,
             arguments,
@@ -107,3 +111,17 @@ def export_module(
         proto = onnx.load(path)
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Errors only: the exporter warns of torchvision's absence and of its own deprecations."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)

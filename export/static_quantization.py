@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import onnx
 
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+# Their sums leave the integer kernel as floats, unrounded: with rounded outputs the encoder of
+# ViT-B/16 took 131 ms instead of 87. Convolutions stay integer from layer to layer.
+FLOAT_OUTPUTS = ("MatMul", "Gemm")
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class StaticQuantizer:
             nodes_to_quantize=list(layers),
             nodes_to_exclude=[],
             op_types_to_quantize=self._types,
-            extra_options={},
+            extra_options={"OpTypesToExcludeOutputQuantization": list(FLOAT_OUTPUTS)},
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()  # it adds nodes at the end, which the checker refuses

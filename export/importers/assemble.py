@@ -80,7 +80,16 @@ def assemble(
         decoding=generation.decoding,
         licence=source.licence(),
         reference=_reference(processor, generation, config, generate),
-        notes=generation.notes,
+        notes=(*_where(source), *generation.notes),
+    )
+
+
+def _where(source: Source) -> tuple[str, ...]:
+    if not source.branch:
+        return ()
+    return (
+        f"{source.given} has no safetensors on its main branch; this is {source.branch}, the hub's "
+        "own conversion",
     )
 
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecap.runtime.errors import DataError, EdgeCapError, MissingExtraError
+from edgecap.export.importers.hub import fetch
+from edgecap.runtime.errors import DataError, EdgeCapError
 from edgecap.training.models.encoders.transformers_encoder import need_transformers, quiet
-from edgecap.training.models.published import HUB_ID
 
-# All that is fetched from the hub: nothing in it is executed or unpickled.
-FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md", "LICENSE*"]
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
@@ -27,12 +25,14 @@ class Source:
     folder : where it is
     config : its ``config.json``
     max_new_tokens : the longest caption asked for; the source's own limit where None
+    branch : of the hub, where it is not the main one
     """
 
     given: str
     folder: Path
     config: dict[str, Any]
     max_new_tokens: int | None = None
+    branch: str = ""
 
     @property
     def name(self) -> str:
@@ -132,8 +132,9 @@ def find_source(given: str, max_new_tokens: int | None = None) -> Source:
     folder = Path(given)
     if folder.is_file():
         raise DataError(f"{given} is a file; give the folder of a transformers model, or a hub id")
+    branch = ""
     if not folder.is_dir():
-        folder = _fetch(given)
+        folder, branch = fetch(given)
     path = folder / "config.json"
     if not path.is_file():
         raise DataError(
@@ -146,7 +147,7 @@ def find_source(given: str, max_new_tokens: int | None = None) -> Source:
         raise DataError(f"{path} is no JSON ({error}); fetch the model again") from None
     if not isinstance(config, dict):
         raise DataError(f"{path} is no configuration; fetch the model again")
-    return Source(given, folder, config, max_new_tokens)
+    return Source(given, folder, config, max_new_tokens, branch)
 
 
 def check_weights(given: str, folder: Path) -> None:
@@ -160,27 +161,6 @@ def check_weights(given: str, folder: Path) -> None:
             "are read: save it again by transformers' save_pretrained"
         )
     raise DataError(f"{given} has no weights; give a folder with model.safetensors")
-
-
-def _fetch(given: str) -> Path:
-    if not HUB_ID.fullmatch(given):
-        raise DataError(
-            f"nothing at {given}; give the folder of a transformers model, or a hub id (owner/name)"
-        )
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise MissingExtraError(
-            f"{given} is no local folder, and the hub needs huggingface_hub; "
-            "install edgecap[export], or give a folder"
-        ) from None
-    try:
-        return Path(snapshot_download(given, allow_patterns=FETCHED))
-    except Exception as error:  # no network, no such repository, no access: many kinds
-        raise DataError(
-            f"{given} is no local folder, and the hub did not give it ({_line(error)}); "
-            "download the repository and give its folder"
-        ) from None
 
 
 def _line(error: Exception) -> str:

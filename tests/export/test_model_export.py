@@ -244,6 +244,21 @@ def test_a_fine_tuned_checkpoint_is_quantised_as_it_was_trained(
     assert kinds.count("DequantizeLinear") == len(kinds) - 1
 
 
+def test_products_leave_the_integer_kernels_as_floats(
+    source: Source, photographs: Path, tmp_path: Path
+) -> None:
+    import onnxruntime as ort
+
+    options = ModelOptions(precision=PrecisionOptions("int8", budget=9.0), gate=WIDE, threads=1)
+    made = export_model(source, tmp_path / "x.edgecap", given(photographs), options)
+    settings = ort.SessionOptions()
+    settings.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    ort.InferenceSession(made.bundle.files["encoder.onnx"], settings)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert "MatMulIntegerToFloat" in kinds
+    assert "QLinearMatMul" not in kinds
+
+
 def test_a_step_along_a_caption_is_the_models_own(source: Source) -> None:
     """Against teacher forcing, which computes all positions at once."""
     model = source.engine.model

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import tiny_models as tiny
 from hypothesis import given, settings
@@ -64,6 +65,18 @@ def test_the_same_contents_give_the_same_bytes(tmp_path: Path) -> None:
     write_bundle(tmp_path / "b.edgecap", manifest, dict(reversed(files.items())))
     assert (tmp_path / "a.edgecap").read_bytes() == (tmp_path / "b.edgecap").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.edgecap", "b.edgecap"]
+
+
+def test_what_does_not_shrink_is_stored(tmp_path: Path, tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    noise = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32).tobytes()
+    integers = np.random.default_rng(0).normal(0, 20, 1 << 22).astype(np.int8).tobytes()
+    files = {**bundle.files, "a.onnx": noise, "b.onnx": integers}
+    write_bundle(tmp_path / "x.edgecap", bundle.manifest, files)
+    with zipfile.ZipFile(tmp_path / "x.edgecap") as archive:
+        assert archive.getinfo("a.onnx").compress_type == zipfile.ZIP_STORED
+        assert archive.getinfo("b.onnx").compress_type == zipfile.ZIP_DEFLATED
+    assert read_bundle(tmp_path / "x.edgecap").files == files
 
 
 def test_a_failed_write_leaves_the_old_bundle(tmp_path: Path) -> None:
