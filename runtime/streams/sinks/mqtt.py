@@ -98,6 +98,7 @@ class Mqtt:
         name: str = "mqtt",
     ) -> None:
         import paho.mqtt.client as paho
+        from paho.mqtt.enums import CallbackAPIVersion
 
         self.name = name
         self._options = options
@@ -110,7 +111,7 @@ class Mqtt:
         self._answer: str | None = None  # what the broker said to the first connection
         self._lost = False
         self._client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2,
+            CallbackAPIVersion.VERSION2,
             client_id=f"edgecap-{slug(options.camera)[:40]}-{secrets.token_hex(3)}",
         )
         self._set_up()
