@@ -1,4 +1,4 @@
-"""``edgecap doctor``: what this machine can run, and whether TensorRT captions as it should."""
+"""``edgecap doctor``: what this machine can run, and whether every engine captions as it should."""
 
 from __future__ import annotations
 
@@ -31,33 +31,50 @@ def command(
     engines: str | None,
     as_json: bool,
 ) -> None:
-    """Say what this machine has, then try MODEL (a name or the path of a bundle) with TensorRT.
+    """Say what this machine has, try MODEL (a name or the path of a bundle) with every engine, and
+    name the one that `edgecap.load` takes.
 
-    With a GPU its engines are built, ten pictures are captioned, and their tokens are compared with
-    ONNX Runtime's. Without one TensorRT for RTX builds them, if it is installed, and nothing is
-    run. The exit code is 1 where captions differ or the trial failed.
+    A trial captions ten pictures and compares their tokens with those of ONNX Runtime on the CPU.
+    TensorRT's engines are built first; without a GPU TensorRT for RTX builds them, if it is there,
+    and nothing is run. Each failure comes with what to do. The exit code is 1 where captions differ
+    or a trial failed.
     """
-    from edgecap.doctor import machine_facts, trial_pictures, try_model
+    from edgecap.doctor.gpu import gpu_facts
+    from edgecap.doctor.machine import machine_facts
+    from edgecap.doctor.trials import trial_pictures, try_engines
     from edgecap.models import resolve
     from edgecap.runtime.bundle import read_bundle
+    from edgecap.runtime.engines.choose import choose_engine
 
     bundle = read_bundle(resolve(model))
     looked_at = trial_pictures(Path(pictures) if pictures else None)
-    facts = machine_facts()
-    if not as_json:
-        for title, text in facts.items():
-            click.echo(f"{title:>14}  {text}")
-    trial = try_model(
-        bundle,
-        looked_at,
-        precision,
-        Path(engines) if engines else None,
-        say=lambda line: click.echo(line, err=True),
-    )
+    facts = {**machine_facts(), **gpu_facts()}
+    folder = Path(engines) if engines else None
+
+    def show(title: str, text: str) -> None:
+        if not as_json:
+            click.echo(f"{title:>26}  {text}")
+
+    for title, text in facts.items():
+        show(title, text)
+    trials = []
+    for trial in try_engines(
+        bundle, looked_at, precision, folder, say=lambda line: click.echo(line, err=True)
+    ):
+        trials.append(trial)
+        show(f"{trial.engine} trial", trial.verdict)
+        if trial.advice and trial.advice not in [earlier.advice for earlier in trials[:-1]]:
+            show("", f"to do: {trial.advice}")
+    choice = choose_engine(bundle)[1]  # after the trials, which built what was missing
+    for index, line in enumerate(choice.lines()):
+        show("" if index else "chosen", line)
     if as_json:
-        told = {"machine": facts, "model": str(bundle.path), "trial": trial.to_dict()}
+        told = {
+            "machine": facts,
+            "model": str(bundle.path),
+            "trials": [trial.to_dict() for trial in trials],
+            "engine": choice.to_dict(),
+        }
         click.echo(json.dumps(told, ensure_ascii=False, indent=2))
-    else:
-        click.echo(f"{'verdict':>14}  {trial.verdict}")
-    if trial.failed:
+    if any(trial.failed for trial in trials):
         context.exit(1)

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Protocol, runtime_checkable
 
 from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
-from edgecap.runtime.decoding.search import Hypothesis, make_search
+from edgecap.runtime.decoding.search import Hypothesis, MakeSearch, make_search
 from edgecap.runtime.engines.base import Encoded, Engine
 
 
@@ -43,13 +43,14 @@ def generate(
     special: SpecialTokens,
     *,
     should_stop: Callable[[], bool] | None = None,
+    make: MakeSearch = make_search,
 ) -> Decoded:
     """Decode ``encoded`` with beam search.
 
     ``should_stop`` is asked after every step, so at least one token is decoded; once it answers
     True the best hypotheses so far are returned. An engine that decodes whole captions does so in
-    one call that nothing stops. ``max_new_tokens`` (and with it ``min_new_tokens``) is clipped to
-    what the model has positions for.
+    one call that nothing stops. ``make`` sets up the search over single steps. ``max_new_tokens``
+    (and with it ``min_new_tokens``) is clipped to what the model has positions for.
     """
     start = perf_counter()
     limit = engine.max_positions
@@ -59,7 +60,7 @@ def generate(
         )
     if isinstance(engine, DecodesCaptions):
         return engine.decode(encoded, options, special)
-    search = make_search(encoded.batch, engine.vocab_size, limit, options, special)
+    search = make(encoded.batch, engine.vocab_size, limit, options, special)
     runner = engine.begin(encoded, options.beams)
     tokens, parents, ancestry = search.tokens, search.parents, search.ancestry
     inside = 0.0
