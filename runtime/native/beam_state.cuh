@@ -16,7 +16,7 @@ namespace edgecap::gpu {
 constexpr int kMaxBeams = 16;
 constexpr int kMaxVocab = 262144;
 constexpr int kMaxBatch = 64;
-constexpr int kMaxPositions = 4096;
+constexpr int kMaxPositions = 1024;
 constexpr int kMaxParts = 4096;      // parts of a row of logits
 constexpr float kNothing = -1.0e9f;  // the score of a slot that holds no hypothesis
 constexpr float kLargest = 3.402823466e38f;
@@ -64,7 +64,7 @@ struct Entry {
 // not among the entries. NaN counts as -inf, +inf as the largest float.
 struct PartialHead {
   float max;   // the largest logit; -inf where there is none
-  float next;  // the largest logit among the untouched tokens left out; -inf where none is
+  float next;  // no untouched token left out has a larger logit; -inf where none was left out
   double sum;  // of exp(logit - max); 0 where max is -inf
 };
 

@@ -139,6 +139,7 @@ inline int __float_as_int(float a) { return edgecap::emulation::BitCast<int>(a);
 inline unsigned __float_as_uint(float a) { return edgecap::emulation::BitCast<unsigned>(a); }
 inline float __int_as_float(int a) { return edgecap::emulation::BitCast<float>(a); }
 inline float __uint_as_float(unsigned a) { return edgecap::emulation::BitCast<float>(a); }
+inline double __longlong_as_double(long long a) { return edgecap::emulation::BitCast<double>(a); }
 inline int __float2int_rn(float a) { return static_cast<int>(std::nearbyint(a)); }
 inline int __popc(unsigned a) { return __builtin_popcount(a); }
 inline int __ffs(int a) { return __builtin_ffs(a); }
