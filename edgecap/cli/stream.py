@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -23,7 +24,9 @@ Examples:
   edgecap stream rtsp://user:password@192.168.1.20/stream1 --max-captions 10
   edgecap stream holiday/ --beams 1 > captions.jsonl
   edgecap stream clip.mp4 --no-realtime --gate none
-  edgecap stream test://moving --duration 5
+  edgecap stream csi://0 --size 1280x720 --deadline-ms 80
+  edgecap stream rtsp://192.168.1.20/main --transport udp --reconnects 1000000
+  edgecap stream "gst://videotestsrc is-live=true ! video/x-raw,width=640" --duration 5
 """,
 )
 @click.argument("source")
@@ -67,6 +70,50 @@ Examples:
     show_default=True,
     help="Attempts in a row to get a lost camera back.",
 )
+@click.option(
+    "--wait/--no-wait",
+    default=False,
+    help="Wait for a camera that is absent at the start, as for a lost one.",
+)
+@click.option(
+    "--transport",
+    type=click.Choice(["auto", "tcp", "udp"]),
+    default="auto",
+    show_default=True,
+    help="How RTSP comes; auto: TCP first.",
+)
+@click.option(
+    "--latency-ms",
+    type=float,
+    default=500.0,
+    show_default=True,
+    help="Drop frames of a network camera that are later than this.",
+)
+@click.option(
+    "--decoder",
+    type=click.Choice(["auto", "hardware", "software"]),
+    default="auto",
+    show_default=True,
+    help="What decodes RTSP; auto: a Jetson's hardware where there is one.",
+)
+@click.option("--size", metavar="WIDTHxHEIGHT", help="Size asked of a camera, such as 1280x720.")
+@click.option("--rate", type=float, help="Frames per second of a camera, video or folder.")
+@click.option("--deadline-ms", type=float, help="End decoding so long after a frame's capture.")
+@click.option(
+    "--unsure",
+    type=click.Choice(["mark", "silent"]),
+    default="mark",
+    show_default=True,
+    help='Captions under the model\'s confidence floor: marked ("sure": false) or left out.',
+)
+@click.option(
+    "--slowest-ms",
+    type=float,
+    help="Lower quality in steps while 1 caption in 100 takes longer from its capture.",
+)
+@click.option(
+    "--hottest", type=float, help="Lower quality in steps while the device is hotter (Celsius)."
+)
 @click.pass_context
 def command(
     context: click.Context,
@@ -84,16 +131,28 @@ def command(
     engine: str | None,
     require_signature: str | None,
     reconnects: int,
+    wait: bool,
+    transport: str,
+    latency_ms: float,
+    decoder: str,
+    size: str | None,
+    rate: float | None,
+    deadline_ms: float | None,
+    unsure: str,
+    slowest_ms: float | None,
+    hottest: float | None,
 ) -> None:
     """Caption a live SOURCE; one line of JSON on standard output for each caption.
 
-    SOURCE is a video, a picture or a folder of pictures (a path or file://), a camera
-    (/dev/video0, v4l2:///dev/video0 or 0), a network camera (rtsp://) or a test pattern
-    (test://moving, test://static, test://flashing).
+    SOURCE is a video, a picture, a folder or pattern of pictures (a path or file://), a camera
+    (/dev/video0, v4l2:///dev/video0, 0, csi://0), a network camera (rtsp://, http://), a
+    GStreamer pipeline (gst://), a ROS 2 topic (ros2://) or a test pattern (test://moving,
+    test://static, test://flashing).
 
     Ends with the source, after --max-captions or --duration, or on Ctrl-C (exit code 130) or
-    SIGTERM (0), always after a whole line. Standard error gets a summary. Exit code 2: the source
-    or the model cannot be used, or a camera was lost for good.
+    SIGTERM (0), always after a whole line. SIGHUP reads the model anew while the camera runs on,
+    SIGUSR1 has the next frame captioned whatever the gate says. Standard error gets a summary.
+    Exit code 2: the source or the model cannot be used, or a camera was lost for good.
     """
     # One clear line on an error instead of the reader's own messages; a value set outside wins.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -107,24 +166,110 @@ def command(
         max_age=max_age,
         max_captions=max_captions,
         duration=duration,
+        deadline=seconds(deadline_ms),
+        unsure=unsure,
+        slowest=seconds(slowest_ms),
+        hottest=hottest,
     )
+    width, height = parse_size(size)
     stdout = sys.stdout.buffer
     sink = JsonLines(getattr(stdout, "raw", stdout), name="stdout")
     try:
-        with open_source(source, loop=loop, realtime=realtime, reconnects=reconnects) as frames:
-            captioner = edgecap.load(
-                model, threads=threads, engine=engine, require_signature=require_signature
-            )
+        with open_source(
+            source,
+            loop=loop,
+            realtime=realtime,
+            reconnects=reconnects,
+            wait=wait,
+            transport=transport,
+            latency=latency_ms / 1e3,
+            decoder=decoder,
+            width=width,
+            height=height,
+            rate=rate,
+        ) as frames:
+
+            def load() -> Any:
+                return edgecap.load(
+                    model, threads=threads, engine=engine, require_signature=require_signature
+                )
+
+            captioner = load()
             decoding = {"beams": beams}
             captioner.options(**decoding)  # a bad one is told before the first frame
             pipeline = Pipeline(frames, captioner, sinks=[sink], options=options, decoding=decoding)
-            with stopping_on_signals(pipeline.stop) as seen:
+            with (
+                stopping_on_signals(pipeline.stop) as seen,
+                reloading_on_signals(load, pipeline.exchange, pipeline.describe_now),
+            ):
                 report = pipeline.run()
     except KeyboardInterrupt:
         context.exit(INTERRUPTED)
     click.echo(str(report), err=True)
     if signal.SIGINT in seen:
         context.exit(INTERRUPTED)
+
+
+def seconds(milliseconds: float | None) -> float | None:
+    """Milliseconds of an option as seconds."""
+    return None if milliseconds is None else milliseconds / 1e3
+
+
+def parse_size(size: str | None) -> tuple[int | None, int | None]:
+    """Width and height out of ``1280x720``."""
+    if size is None:
+        return None, None
+    width, sign, height = size.lower().partition("x")
+    if not sign or not all(side.isascii() and side.isdigit() for side in (width, height)):
+        from edgecap.runtime.errors import OptionsError
+
+        raise OptionsError(f"{size!r} is no size; give WIDTHxHEIGHT, such as 1280x720")
+    return int(width), int(height)
+
+
+@contextlib.contextmanager
+def reloading_on_signals(
+    load: Callable[[], Any], exchange: Callable[[Any], None], describe_now: Callable[[], None]
+) -> Iterator[None]:
+    """On SIGHUP call ``load`` in a thread and ``exchange`` its model; on SIGUSR1 ``describe_now``.
+
+    A model that cannot be loaded is told of in one line, and the old one goes on.
+    """
+    import threading
+
+    from edgecap.runtime.errors import EdgeCapError
+
+    wanted, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        while wanted.wait() and not done.is_set():
+            wanted.clear()
+            try:
+                exchange(load())
+            except EdgeCapError as error:
+                click.echo(f"edgecap: the model stays as it is: {error}", err=True)
+
+    thread = threading.Thread(target=work, name="model loader", daemon=True)
+    thread.start()
+
+    def ask(*_: object) -> None:
+        # A handler must not take a lock its thread may hold, as those of controls and events.
+        threading.Thread(target=describe_now, daemon=True).start()
+
+    def reload(*_: object) -> None:
+        threading.Thread(target=wanted.set, daemon=True).start()
+
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in ((signal.SIGHUP, reload), (signal.SIGUSR1, ask))
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        done.set()
+        wanted.set()
 
 
 @contextlib.contextmanager

@@ -43,8 +43,10 @@ class NewestSlot:
     and memory stays constant. Every overwritten frame is counted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wake: threading.Event | None = None) -> None:
+        """``wake`` is set at every ``put`` and ``close``: one thread can wait for several slots."""
         self._changed = threading.Condition()
+        self._wake = wake if wake is not None else threading.Event()
         self._frame: Frame | None = None
         self._closed = False
         self._error: BaseException | None = None
@@ -59,6 +61,7 @@ class NewestSlot:
                 self.stale += 1
             self._frame = frame
             self._changed.notify()
+        self._wake.set()
 
     def close(self, error: BaseException | None = None) -> None:
         """Say that no frame will follow, or why: ``error`` is raised by ``take``."""
@@ -66,6 +69,7 @@ class NewestSlot:
             self._closed = True
             self._error = error
             self._changed.notify()
+        self._wake.set()
 
     def take(self, timeout: float) -> Frame | None:
         """Take the newest frame, waiting up to ``timeout`` seconds for one.

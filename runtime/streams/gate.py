@@ -20,7 +20,8 @@ SAMPLES = 4  # pixels a side that are averaged into a cell, at most twice as man
 class Decision:
     """Whether a frame is captioned, and why or why not.
 
-    Reasons to pass: first, changed, refresh, interval, always. To skip: early, unchanged.
+    Reasons to pass: first, changed, refresh, interval, always, asked. To skip: early, unchanged,
+    same (a change that the encoder's features do not see), off.
     """
 
     passed: bool
@@ -48,7 +49,7 @@ class AlwaysGate:
     def decide(self, frame: Frame) -> Decision:
         """Pass the frame unless it comes too early."""
         first = self._last is None
-        if self._last is not None and frame.seconds - self._last < self._min_interval:
+        if self._last is not None and 0.0 <= frame.seconds - self._last < self._min_interval:
             return Decision(False, "early")
         self._last = frame.seconds
         if first:
@@ -72,36 +73,91 @@ class ThumbnailGate:
         self._min_interval = min_interval
         self._max_age = max_age
         self._last = 0.0
-        self._captioned: npt.NDArray[np.int16] | None = None
+        self._seen: npt.NDArray[np.int16] | None = None
 
     def decide(self, frame: Frame) -> Decision:
         """Compare the frame with the last one that passed."""
-        if self._captioned is None:
+        if self._seen is None:
             return self._pass(frame, thumbnail(frame.image), "first")
         elapsed = frame.seconds - self._last
+        if elapsed < 0.0:  # the source's timeline began anew
+            self._last, elapsed = frame.seconds, 0.0
         if elapsed < self._min_interval:
             return Decision(False, "early")
         small = thumbnail(frame.image)
-        if changed_share(small, self._captioned) > self._threshold:
+        if changed_share(small, self._seen) > self._threshold:
             return self._pass(frame, small, "changed")
         if elapsed >= self._max_age:
             return self._pass(frame, small, "refresh")
         return Decision(False, "unchanged")
 
     def _pass(self, frame: Frame, small: npt.NDArray[np.int16], reason: str) -> Decision:
-        self._last, self._captioned = frame.seconds, small
+        self._last, self._seen = frame.seconds, small
         return Decision(True, reason)
 
 
-def make_gate(options: StreamOptions, stills: bool) -> Gate:
+class FeatureGate(ThumbnailGate):
+    """A thumbnail gate that asks the encoder before it lets a change pass.
+
+    A frame whose thumbnail differs from the last frame that was looked at is encoded; the cosine
+    of its features with those of the last captioned frame then decides in ``confirm``. Hysteresis:
+    a scene is the same from ``same`` on, and has changed again only under ``changed``. Light that
+    flickers or a codec that pumps costs an encoding, not a caption.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.05,
+        min_interval: float = 0.0,
+        max_age: float = 60.0,
+        same: float = 0.97,
+        changed: float = 0.95,
+    ) -> None:
+        super().__init__(threshold, min_interval, max_age)
+        self._same, self._changed = same, changed
+        self._quiet = False
+        self._captioned: npt.NDArray[np.float32] | None = None
+        self._before = 0.0
+
+    def confirm(
+        self, frame: Frame, decision: Decision, features: npt.NDArray[np.float32]
+    ) -> tuple[Decision, float | None]:
+        """The last word on a frame that ``decide`` passed, and its cosine with the last caption's.
+
+        features : float32 [F], unit length
+        """
+        last = self._captioned
+        cosine = None if last is None or last.shape != features.shape else float(features @ last)
+        if decision.reason == "changed" and cosine is not None:
+            if not self._quiet:
+                self._quiet = cosine >= self._same
+            elif cosine < self._changed:
+                self._quiet = False
+            if self._quiet:
+                self._last = self._before  # no caption: its age goes on
+                return Decision(False, "same"), cosine
+        self._captioned = np.array(features, np.float32)
+        return decision, cosine
+
+    def _pass(self, frame: Frame, small: npt.NDArray[np.int16], reason: str) -> Decision:
+        self._before = self._last
+        return super()._pass(frame, small, reason)
+
+
+def make_gate(options: StreamOptions, stills: bool, features: bool = False) -> Gate:
     """The gate that ``options`` name.
 
     ``stills`` says that the source gives separate pictures: they have no times that
     ``min_interval`` could measure, and all pass unless a thumbnail gate is asked for.
+    ``features`` says that the captioner's encoder gives features to compare.
     """
     min_interval = 0.0 if stills else options.min_interval
     if options.gate == "none" or (options.gate == "auto" and stills):
         return AlwaysGate(min_interval)
+    if options.gate == "auto" and features:
+        return FeatureGate(
+            options.threshold, min_interval, options.max_age, options.same, options.changed
+        )
     return ThumbnailGate(options.threshold, min_interval, options.max_age)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgecap.runtime.errors import OptionsError
 
 GATES = ("auto", "none", "thumbnail")
+UNSURE = ("mark", "silent")
 TRANSPORTS = ("auto", "tcp", "udp")
 DECODERS = ("auto", "hardware", "software")
 
@@ -51,18 +52,35 @@ class SourceOptions:
 class StreamOptions:
     """What is captioned and when a stream ends. Times are in seconds."""
 
-    gate: str = "auto"  # auto: thumbnail for video and cameras, none for separate pictures
+    gate: str = "auto"  # auto: two-stage for video and cameras, none for separate pictures
     threshold: float = 0.05  # share of the thumbnail's cells that must differ, 0 to 1
+    same: float = 0.97  # cosine of the encoder's features from which a scene is the same
+    changed: float = 0.95  # cosine below which a scene that was the same has changed
+    near: float = (
+        0.9  # cosine from which the last caption is verified before decoding; above 1 never
+    )
     min_interval: float = 0.0  # least time between two captions
     max_age: float = 60.0  # an unchanged scene is captioned again after this long
     max_captions: int | None = None  # end after so many captions
     duration: float | None = None  # end after so long
+    deadline: float | None = None  # from capture to caption, in seconds; decoding ends in time
+    unsure: str = "mark"  # captions under the model's floor: mark (``sure`` is false) or silent
+    slowest: float | None = None  # bound of the 99th percentile of capture to caption, in seconds
+    hottest: float | None = None  # bound of the device's temperature in degrees Celsius
+    stuck: float = 30.0  # silence of the camera or captioner that the watch-dog reports
     queue: int = 64  # events that wait for one slow sink before the oldest is given up
     flush_timeout: float = 5.0  # time that sinks get at the end to take what waits
 
     def __post_init__(self) -> None:
         _choice("gate", self.gate, GATES)
         _real("threshold", self.threshold, 0.0, 1.0)
+        _real("same", self.same, -1.0, 2.0)
+        _real("changed", self.changed, -1.0, 2.0)
+        _real("near", self.near, -1.0, 2.0)
+        if self.changed > self.same:
+            raise OptionsError(
+                f"changed is {self.changed:g} and same {self.same:g}; give changed <= same"
+            )
         _real("min_interval", self.min_interval, 0.0, math.inf)
         _real("max_age", self.max_age, 0.0, math.inf)
         if self.max_age < self.min_interval:
@@ -74,6 +92,14 @@ class StreamOptions:
             _whole("max_captions", self.max_captions, 1, 2**63)
         if self.duration is not None:
             _real("duration", self.duration, 0.0, math.inf)
+        if self.deadline is not None:
+            _real("deadline", self.deadline, 0.001, 3600.0)
+        _choice("unsure", self.unsure, UNSURE)
+        if self.slowest is not None:
+            _real("slowest", self.slowest, 0.001, 3600.0)
+        if self.hottest is not None:
+            _real("hottest", self.hottest, 0.0, 150.0)
+        _real("stuck", self.stuck, 0.1, 1e9)
         _whole("queue", self.queue, 1, 1_000_000)
         _real("flush_timeout", self.flush_timeout, 0.0, 3600.0)
 

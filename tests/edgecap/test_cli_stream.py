@@ -136,6 +136,65 @@ def test_signals_end_after_a_whole_line(
     assert "Traceback" not in errors
 
 
+def test_hang_up_reloads_the_model_and_user_1_asks_for_a_caption(
+    running: Callable[..., Any],
+) -> None:
+    """Nothing changes in the picture: only what is asked for is captioned."""
+    process = running("test://static?width=64&height=64", "--max-captions", "3")
+
+    def events() -> list[dict[str, Any]]:
+        found = []
+        while not found or "notice" in found[-1]:
+            found.append(json.loads(process.stdout.readline()))
+        return found
+
+    assert events()[-1]["reason"] == "first"
+    process.send_signal(signal.SIGUSR1)
+    assert events()[-1]["reason"] == "asked"
+    process.send_signal(signal.SIGHUP)
+    notice = json.loads(process.stdout.readline())
+    assert (notice["notice"], "captions come from" in notice["text"]) == ("model", True)
+    process.send_signal(signal.SIGUSR1)
+    assert events()[-1]["reason"] == "asked"
+    assert process.wait(60) == 0
+
+
+def test_a_model_that_has_gone_leaves_the_old_one_at_work(
+    running: Callable[..., Any], tmp_path: Path
+) -> None:
+    model = tmp_path / "mine.edgecap"
+    model.write_bytes(BUNDLE.read_bytes())
+    process = running(
+        "test://static?width=64&height=64", "--model", str(model), "--threads", "1",
+        "--max-captions", "3", code=WITH_MODEL,
+    )  # fmt: skip
+    assert json.loads(process.stdout.readline())["reason"] == "first"
+    model.unlink()
+    process.send_signal(signal.SIGHUP)
+    assert "the model stays as it is" in process.stderr.readline()
+    process.send_signal(signal.SIGUSR1)
+    assert json.loads(process.stdout.readline())["reason"] == "asked"
+    model.write_bytes(BUNDLE.read_bytes())
+    process.send_signal(signal.SIGHUP)
+    assert json.loads(process.stdout.readline())["notice"] == "model"
+    process.send_signal(signal.SIGUSR1)
+    assert json.loads(process.stdout.readline())["reason"] in ("asked", "changed")
+    assert process.wait(60) == 0
+
+
+def test_a_deadline_ends_in_time_and_is_counted() -> None:
+    done = stream(
+        "test://flashing?frames=30", "--no-realtime", "--gate", "none", "--deadline-ms", "1",
+        "--threads", "1", code=WITH_MODEL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(events) == 30
+    assert all(event["truncated"] for event in events), "no caption takes a millisecond"
+    assert "30 truncated" in done.stderr
+    assert "30 deadlines missed" in done.stderr
+
+
 def test_a_reader_that_leaves_ends_the_stream(running: Callable[..., Any]) -> None:
     process = running("test://moving?width=64&height=64", "--gate", "none")
     assert process.stdout.readline()
@@ -188,6 +247,8 @@ def test_ctrl_c_while_the_reader_has_stalled(pace: str) -> None:
         (["test://static", "--max-captions", "0"], "max_captions"),
         (["test://static", "--reconnects", "-1"], "reconnects"),
         (["test://static", "--gate", "magic"], "magic"),
+        (["test://static", "--size", "big"], "WIDTHxHEIGHT"),
+        (["test://static", "--deadline-ms", "-5"], "deadline"),
         ([__file__], "no video that can be read"),
     ],
 )
@@ -219,7 +280,7 @@ def model(request: pytest.FixtureRequest) -> str:
 
 def test_a_real_model_on_a_real_clip(shared: Path, model: str) -> None:
     clip = str(shared / "data" / "video_clips" / "street_480x270.mp4")
-    arguments = (clip, "--model", model, "--no-realtime", "--threads", "1")
+    arguments = (clip, "--model", model, "--no-realtime", "--threads", "1", "--gate", "thumbnail")
     done = stream(*arguments, "--max-captions", "3", "--beams", "2", code=WITH_MODEL)
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]

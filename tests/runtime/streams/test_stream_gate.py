@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecap.runtime.errors import OptionsError
-from edgecap.runtime.streams import AlwaysGate, Frame, StreamOptions, ThumbnailGate, open_source
+from edgecap.runtime.streams import (
+    AlwaysGate,
+    FeatureGate,
+    Frame,
+    StreamOptions,
+    ThumbnailGate,
+    open_source,
+)
 from edgecap.runtime.streams.gate import make_gate, thumbnail
 
 
@@ -101,6 +108,66 @@ def test_slow_drift_adds_up() -> None:
     assert [index for index, was in enumerate(passed) if was] == [0, 11, 22, 33, 44, 55]
 
 
+def at_angle(cosine: float) -> np.ndarray:
+    """A unit vector with this cosine to (1, 0)."""
+    return np.array([cosine, np.sqrt(1.0 - cosine * cosine)], np.float32)
+
+
+def test_features_have_the_last_word_with_hysteresis() -> None:
+    """Every frame's thumbnail differs; what the encoder sees decides."""
+    gate = FeatureGate(same=0.97, changed=0.95)
+    steps = [
+        (1.0, "first"),
+        (0.96, "changed"),  # not the same yet
+        (1.0, "same"),
+        (0.96, "same"),  # compared with the last captioned frame, and quiet stays quiet
+        (0.94, "changed"),
+        (0.96, "changed"),
+    ]
+    angle = 0.0  # of the last captioned frame
+    for index, (cosine, expected) in enumerate(steps):
+        each = frame(scene(index), float(index))
+        decision = gate.decide(each)
+        assert decision.passed
+        turned = angle + np.arccos(cosine)
+        features = np.array([np.cos(turned), np.sin(turned)], np.float32)
+        decision, measured = gate.confirm(each, decision, features)
+        assert decision.reason == expected, index
+        assert decision.passed == (expected != "same")
+        if index:
+            assert measured == pytest.approx(cosine, abs=1e-6)
+        if decision.passed:
+            angle = turned
+
+
+def test_a_scene_that_the_encoder_finds_the_same_still_ages() -> None:
+    gate = FeatureGate(max_age=10.0)
+    reasons = []
+    for second in range(12):
+        each = frame(scene(second), float(second))
+        decision, _ = gate.confirm(each, gate.decide(each), at_angle(1.0))
+        reasons.append(decision.reason)
+    assert reasons[:3] == ["first", "same", "same"]
+    still = frame(scene(11), 12.0)
+    assert gate.decide(still).reason == "refresh"
+
+
+def test_a_model_with_other_features_starts_anew() -> None:
+    gate = FeatureGate()
+    for second, features in enumerate((at_angle(1.0), np.array([1.0, 0.0, 0.0], np.float32))):
+        each = frame(scene(second), float(second))
+        decision, cosine = gate.confirm(each, gate.decide(each), features)
+        assert decision.passed
+        assert cosine is None
+
+
+@pytest.mark.parametrize("gate", [ThumbnailGate(min_interval=5.0), AlwaysGate(min_interval=5.0)])
+def test_a_timeline_that_jumps_back_stops_nothing(gate: ThumbnailGate | AlwaysGate) -> None:
+    assert gate.decide(frame(SCENES[0], 1000.0)).passed
+    passed = [gate.decide(frame(SCENES[i % 3], float(i))).passed for i in range(12)]
+    assert any(passed)
+
+
 @pytest.mark.parametrize(
     ("clip", "least", "most"),
     [
@@ -117,7 +184,9 @@ def test_real_clips(shared: Path, clip: str, least: int, most: int) -> None:
 
 
 def test_make_gate() -> None:
-    assert isinstance(make_gate(StreamOptions(), stills=False), ThumbnailGate)
+    assert type(make_gate(StreamOptions(), stills=False)) is ThumbnailGate
+    assert type(make_gate(StreamOptions(), stills=False, features=True)) is FeatureGate
+    assert type(make_gate(StreamOptions(gate="thumbnail"), False, features=True)) is ThumbnailGate
     assert isinstance(make_gate(StreamOptions(), stills=True), AlwaysGate)
     assert isinstance(make_gate(StreamOptions(gate="none"), stills=False), AlwaysGate)
     assert isinstance(make_gate(StreamOptions(gate="thumbnail"), stills=True), ThumbnailGate)
@@ -134,6 +203,13 @@ def test_make_gate() -> None:
         {"max_captions": 0},
         {"max_captions": 2.5},
         {"duration": -1.0},
+        {"same": 0.9, "changed": 0.95},
+        {"near": float("nan")},
+        {"deadline": 0.0},
+        {"unsure": "shout"},
+        {"slowest": -1.0},
+        {"hottest": 500.0},
+        {"stuck": 0.0},
         {"queue": 0},
         {"flush_timeout": -0.1},
     ],

@@ -1,0 +1,148 @@
+"""The last caption as a draft for the next frame: scored in one pass, kept or decoded anew."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecap.runtime.caption import Caption
+from edgecap.runtime.confidence import caption_features, confidence, is_sure
+from edgecap.runtime.decoding.options import DecodingOptions
+from edgecap.runtime.decoding.search import Hypothesis
+from edgecap.runtime.engines.base import Encoded
+from edgecap.runtime.errors import EdgeCapError
+
+LOG = logging.getLogger("edgecap.streams")
+FALL = 0.05  # nats a token by which the score may have fallen since the caption was decoded
+BEHIND = 0.5  # nats by which a token may lie behind the best one at its place
+EQUAL = 1e-2  # nats within which both graphs must agree, or drafts are not used
+REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A caption that may hold for the next frame, too.
+
+    score : its length-normalised log-probability when it was decoded
+    margin : how far that was above the runner-up's
+    """
+
+    caption: Caption
+    score: float
+    margin: float
+
+
+def draft_of(caption: Caption) -> Draft | None:
+    """A decoded caption as a draft; None where it is cut short or empty."""
+    if caption.truncated or not caption.tokens:
+        return None
+    others = [other.score for other in caption.alternatives]
+    margin = caption.score - others[0] if others else 0.0
+    return Draft(replace(caption, alternatives=()), caption.score, margin)
+
+
+class Verifier:
+    """Scores drafts with a captioner's own decoder, all positions in one pass.
+
+    A draft is kept where its score for the new picture has not fallen by more than 0.05 nats a
+    token, and no token lies more than 0.5 nats behind the best at its place given those before it.
+    That is no proof that beam search would find the same sentence; benchmarks/stream_draft.py
+    measures how often it would, and how much better what it finds then scores.
+    """
+
+    def __init__(self, captioner: Any) -> None:
+        self._captioner = captioner
+        self._score: Callable[[tuple[int, ...], Encoded], npt.NDArray[np.float32]] | None = None
+        try:
+            self._score = sentence_scorer(captioner)
+        except (EdgeCapError, AttributeError) as error:
+            LOG.info("captions are always decoded anew: %s", error)
+
+    @property
+    def able(self) -> bool:
+        """Whether this captioner's drafts can be verified."""
+        return self._score is not None
+
+    def verify(
+        self, draft: Draft, encoded: Encoded, options: DecodingOptions
+    ) -> Caption | str | None:
+        """The draft as a caption of the new picture, ``REFUSED``, or None: cannot be told.
+
+        encoded : of one picture
+        """
+        plain = options.repetition_penalty == 1.0 and not options.no_repeat_ngram_size
+        if self._score is None or not plain:
+            return None
+        tokens = draft.caption.tokens
+        logprobs = self._score(tokens, encoded)
+        own = logprobs[np.arange(len(tokens)), list(tokens)]
+        rivals = logprobs.copy()
+        rivals[:, list(options.suppress_tokens)] = -np.inf
+        score = float(own.sum() / len(tokens) ** options.length_penalty)
+        behind = float((rivals.max(axis=1) - own).max())
+        if score < draft.score - FALL or behind > BEHIND:
+            return REFUSED
+        best = Hypothesis(tokens, score, tuple(float(value) for value in own))
+        found = (best, replace(best, score=score - draft.margin))
+        novelty = None if encoded.novelty is None else float(encoded.novelty[0])
+        params = self._captioner.manifest.confidence
+        value = confidence(caption_features(found, novelty), params)
+        return replace(draft.caption, score=score, confidence=value, sure=is_sure(value, params))
+
+
+def sentence_scorer(
+    captioner: Any,
+) -> Callable[[tuple[int, ...], Encoded], npt.NDArray[np.float32]]:
+    """A function (tokens, encoded) -> log-probabilities float32 [N, V], N = len(tokens).
+
+    Row i is what follows the first i tokens. Raises EngineError where the decoder cannot be turned
+    into such a graph, or computes something else then.
+    """
+    from edgecap.runtime.bundle import read_bundle
+    from edgecap.runtime.engines.draft_graph import sentence_graph
+    from edgecap.runtime.engines.onnx import open_session
+    from edgecap.runtime.errors import EngineError
+
+    manifest = captioner.manifest
+    spec = manifest.graphs.decoder
+    model = read_bundle(captioner.path).files[spec.file]
+    threads = getattr(captioner.engine, "threads", 1)
+    session = open_session(sentence_graph(model), spec.file, threads)
+    caches = {
+        entry.name: np.zeros((1, 0, *(int(side) for side in entry.shape[2:])), entry.dtype)
+        for entry in spec.inputs
+        if entry.name.startswith("cache.")
+    }
+    memory = [entry.name for entry in spec.inputs if entry.name.startswith("memory.")]
+    token = next(entry.dtype for entry in spec.inputs if entry.name == "token")
+    bos = manifest.tokenizer.bos
+
+    def score(tokens: tuple[int, ...], encoded: Encoded) -> npt.NDArray[np.float32]:
+        length = len(tokens)
+        feed: dict[str, Any] = {
+            "token": np.array([bos, *tokens[:-1]], token),
+            "position": np.arange(length, dtype=np.int64),
+            "ancestry": np.zeros((length, 0), np.bool_),
+            **caches,
+            **{name: encoded.memory[name] for name in memory},
+        }
+        logits = np.asarray(session.run(["logits"], feed)[0], np.float32)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float32)
+
+    size = captioner.engine.image_size
+    grey = captioner.engine.encode(np.full((1, size, size, 3), 127, np.uint8))
+    try:
+        best = captioner.search(grey, captioner.options()).hypotheses[0][0]
+        found = score(best.tokens, grey)[np.arange(len(best.tokens)), list(best.tokens)]
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise EngineError(f"the decoder does not score sentences ({error})"[:300]) from None
+    plain = captioner.options().repetition_penalty == 1.0
+    if plain and np.abs(found - np.array(best.logprobs)).max() > EQUAL:
+        raise EngineError("the decoder scores sentences otherwise than step by step")
+    return score
