@@ -23,6 +23,11 @@ class Narrator:
         self._presence = profile.make_presence()
         self._silent = profile.stream.unsure == "silent"
 
+    def __call__(self, event: Event) -> Told | None:
+        """What sinks are told: None for what is not said again, or not at all."""
+        told = self.tell(event)
+        return None if told.verdict == REPEAT else told
+
     def tell(self, event: Event) -> Told:
         """The event with its notes, verdict and sentence.
 

@@ -1,18 +1,15 @@
-"""Privacy zones: parts of the picture that nothing after the camera ever sees."""
+"""Privacy zones: parts of the picture that nothing after the camera ever sees; covered cameras."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgecap.runtime.errors import OptionsError
 from edgecap.runtime.streams.frames import Frame
-from edgecap.runtime.streams.sources.base import Source
 
 GREY = 128  # of masked pixels: neither light nor shadow to the model
 
@@ -47,52 +44,17 @@ def mask(image: npt.NDArray[np.uint8], zones: Sequence[Zone]) -> npt.NDArray[np.
     return masked
 
 
-class MaskedSource:
-    """A source whose frames are masked before anyone sees them: gate, encoder, sinks, snapshots.
+class Mask:
+    """Changes frames so that nothing after it sees the zones: gate, encoder, sinks, snapshots."""
 
-    All else is the inner source's. Typed as a ``Source`` by ``masked``.
-    """
+    def __init__(self, zones: Sequence[Zone]) -> None:
+        self._zones = tuple(zones)
 
-    _source: Source
-    _zones: tuple[Zone, ...]
-
-    def __init__(self, source: Source, zones: Sequence[Zone]) -> None:
-        object.__setattr__(self, "_source", source)
-        object.__setattr__(self, "_zones", tuple(zones))
-
-    def read(self) -> Frame | None:
-        """The next frame, masked."""
-        frame = self._source.read()
-        return None if frame is None else replace(frame, image=mask(frame.image, self._zones))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._source, name, value)
-
-    def __iter__(self) -> Iterator[Frame]:
-        while (frame := self.read()) is not None:
-            yield frame
-
-    def __enter__(self) -> MaskedSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._source.close()
-
-
-def masked(source: Source, zones: Sequence[Zone]) -> Source:
-    """``source`` behind ``zones``; itself where there are none."""
-    if not zones:
-        return source
-    behind: Any = MaskedSource(source, zones)
-    return behind  # type: ignore[no-any-return]
+    def __call__(self, frame: Frame) -> Frame:
+        """The frame with its zones masked; itself where there are none."""
+        if not self._zones:
+            return frame
+        return replace(frame, image=mask(frame.image, self._zones))
 
 
 class Blocked:
@@ -111,8 +73,8 @@ class Blocked:
         self._since: float | None = None
         self._blocked = False
 
-    def see(self, frame: Frame, passed: bool) -> None:
-        """Look at a frame that the gate looked at."""
+    def look(self, frame: Frame) -> None:
+        """Look at one frame; cheap: a thumbnail and its deviation."""
         from edgecap.runtime.streams.gate import thumbnail
 
         level = float(thumbnail(frame.image).mean(axis=2).std())
@@ -125,6 +87,3 @@ class Blocked:
         if not self._blocked and frame.seconds - self._since >= self._after:
             self._blocked = True
             self._say("blocked", f"{frame.source} sees nothing: it is covered, dark or broken")
-
-    def skip(self, index: int) -> None:
-        """A frame that was not captioned after all is no different here."""

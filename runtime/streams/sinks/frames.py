@@ -1,4 +1,4 @@
-"""What sinks that show pictures share, and the tap that lets them see a stream's frames."""
+"""What sinks that show pictures share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,49 +13,36 @@ import numpy.typing as npt
 
 from edgecap.runtime.streams.event import Event
 from edgecap.runtime.streams.frames import Frame
-from edgecap.runtime.streams.gate import Decision, Gate
 from edgecap.runtime.streams.sinks.base import SinkGone
 from edgecap.runtime.streams.sinks.overlay import draw_caption
 from edgecap.runtime.streams.told import Told, as_told
 
 AHEAD = 16  # frames that wait at most to be drawn
-PATIENCE = 2.0  # seconds to wait for the caption of a frame that the gate let pass
+GRACE = 0.25  # seconds that an event may take through the sink's queue
 
 
 @runtime_checkable
 class Watcher(Protocol):
-    """A sink that wants the frames, too."""
+    """A sink that wants the frames, too: a stream shows it each frame that its gate decided on."""
 
     def see(self, frame: Frame, passed: bool) -> None:
-        """Take a frame that was looked at; ``passed``: it is being captioned. Must be quick."""
+        """Take a frame; ``passed``: it goes on to the captioner. Must be quick.
 
-
-class Tap:
-    """A gate that shows each frame and the inner gate's decision to ``watchers``."""
-
-    def __init__(self, gate: Gate, watchers: Sequence[Watcher]) -> None:
-        self._gate = gate
-        self._watchers = tuple(watchers)
-
-    def decide(self, frame: Frame) -> Decision:
-        """What the inner gate decides."""
-        decision = self._gate.decide(frame)
-        for watcher in self._watchers:
-            watcher.see(frame, decision.passed)
-        return decision
+        Its event, if there will be one, has been given to the sink's queue before the next frame.
+        """
 
 
 class FrameSink(ABC):
     """Draws each frame with the caption that holds for it, in a thread of its own.
 
     A frame that passed the gate waits for its caption; those behind it carry it on until the next.
+    It may never come (a change that the encoder did not see, a caption that a profile does not tell
+    again): then the frame keeps the caption before.
     At most 16 frames wait: a ``patient`` sink (no live source) then makes the stream wait, any
     other gives up the oldest and counts it in ``dropped``.
 
     A new kind is a subclass with ``_show`` and ``_end``.
     """
-
-    wants_repeats = True  # captions that a profile does not say again still belong to their frames
 
     def __init__(self, name: str, *, patient: bool = False) -> None:
         self.name = name
@@ -135,10 +121,14 @@ class FrameSink(ABC):
                 return None
             frame, passed = self._frames.popleft()
             self._changed.notify_all()
-            deadline = time.monotonic() + PATIENCE
+            done: float | None = None  # when the next frame came: this one's event is on its way
             while passed and frame.index not in self._captions and not self._closing:
-                if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                if done is None and self._frames:
+                    done = time.monotonic()
+                left = None if done is None else done + GRACE - time.monotonic()
+                if left is not None and left <= 0.0:
                     break
+                self._changed.wait(left)
             for index in sorted(index for index in self._captions if index <= frame.index):
                 self._current = self._captions.pop(index)
             return frame

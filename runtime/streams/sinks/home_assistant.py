@@ -17,7 +17,7 @@ from edgecap.runtime.errors import SinkError
 from edgecap.runtime.streams.told import Told
 
 LONGEST_STATE = 255  # characters: Home Assistant refuses a longer state
-EVENT_TYPES = ("caption", "alert", "appeared", "left")
+EVENT_TYPES = ("caption", "alert", "appeared", "left", "notice")
 ENTITIES = ("sensor", "event", "image", "switch", "number", "button")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from os import SEEK_END, PathLike, fspath
 from typing import Any, BinaryIO
 
+from edgecap.runtime.errors import SinkError
 from edgecap.runtime.streams.event import Event, Notice
 from edgecap.runtime.streams.sinks.base import SinkGone
 
@@ -40,3 +42,33 @@ class JsonLines:
 
     def close(self) -> None:
         """Nothing to free: the stream belongs to who opened it."""
+
+
+class JsonLinesFile(JsonLines):
+    """Appends lines to a file. Where the disk is full a line is left out, never half-written.
+
+    Raises SinkError where the file cannot be written.
+    """
+
+    def __init__(self, path: str | PathLike[str], name: str = "json") -> None:
+        try:
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115  (closed in close)
+        except OSError as error:
+            raise SinkError(
+                f"{fspath(path)} cannot be written ({error.strerror}); give a file in a folder "
+                "that can be written"
+            ) from None
+        super().__init__(self._file, name)
+
+    def _line(self, values: dict[str, Any]) -> None:
+        start = self._file.seek(0, SEEK_END) if self._file.seekable() else None
+        try:
+            super()._line(values)
+        except OSError:
+            if start is not None:
+                self._file.truncate(start)
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

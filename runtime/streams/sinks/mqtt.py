@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgecap.runtime.errors import OptionsError, SinkError
 from edgecap.runtime.streams.controls import Controls
-from edgecap.runtime.streams.event import Event
+from edgecap.runtime.streams.event import Event, Notice
 from edgecap.runtime.streams.frames import Frame
 from edgecap.runtime.streams.sinks.home_assistant import (
     Topics,
@@ -163,15 +163,28 @@ class Mqtt:
 
     def write(self, event: Event) -> None:
         """Publish one event and wait until the broker has confirmed all of it."""
+        self._deliver(self.messages(as_told(event)))
+
+    def _deliver(self, messages: list[tuple[str, str | bytes, bool]]) -> None:
         with self._changed:
             self._acknowledged.clear()
         # No lock is held here: paho calls back under a lock of its own that publishing takes.
         sent = {
             self._client.publish(topic, payload, qos=1, retain=retain).mid
-            for topic, payload, retain in self.messages(as_told(event))
+            for topic, payload, retain in messages
         }
         with self._changed:
             self._changed.wait_for(lambda: sent <= self._acknowledged)
+
+    def notice(self, notice: Notice) -> None:
+        """Publish something that is no caption: a lost camera, a changed model."""
+        payload = {"event_type": "notice", **notice.to_dict()}
+        self._deliver([(self._topics.happening, json.dumps(payload, default=str), False)])
+
+    def control(self, controls: Controls) -> None:
+        """Let commands act on ``controls`` from now on."""
+        self._controls = controls
+        self._tell_settings()
 
     def messages(self, told: Told) -> list[tuple[str, str | bytes, bool]]:
         """Topic, payload and whether the broker keeps it, in the order in which they are sent.

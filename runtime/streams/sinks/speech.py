@@ -12,12 +12,21 @@ from os import PathLike
 from pathlib import Path
 
 from edgecap.runtime.errors import SinkError
-from edgecap.runtime.streams.event import Event
+from edgecap.runtime.streams.event import Event, Notice
 from edgecap.runtime.streams.sinks.voices import EspeakNg, Voice
 from edgecap.runtime.streams.told import REPEAT, as_told
 
 LOG = logging.getLogger("edgecap.streams")
 INTERRUPTIONS = ("alerts", "always", "never")
+NOTICES = {
+    "lost": "The camera is lost.",
+    "open": "The camera is back.",
+    "frozen": "The camera is frozen.",
+    "blocked": "The camera sees nothing.",
+    "clear": "The camera sees again.",
+    "stuck": "No descriptions come.",
+    "well": "Descriptions come again.",
+}
 LAST_WORDS = 10.0  # seconds that a sentence begun may take when the stream ends
 
 
@@ -87,6 +96,15 @@ class Speech:
             time.monotonic() + self._max_age - age,
             event.frame,
         )
+        self._offer(new)
+
+    def notice(self, notice: Notice) -> None:
+        """Say what its user must know: that the camera cannot be relied upon, or can again."""
+        text = NOTICES.get(notice.kind)
+        if text is not None and self._folder is None:
+            self._offer(Utterance(text, 1, time.monotonic() + self._max_age, -1))
+
+    def _offer(self, new: Utterance) -> None:
         with self._changed:
             while self._folder is not None and self._waiting is not None and not self._closing:
                 self._changed.wait()  # files have time: none is left out

@@ -7,7 +7,7 @@ import sqlite3
 from os import PathLike, fspath
 
 from edgecap.runtime.errors import SinkError
-from edgecap.runtime.streams.event import Event
+from edgecap.runtime.streams.event import Event, Notice
 from edgecap.runtime.streams.told import as_told
 
 SCHEMA = 1
@@ -35,11 +35,19 @@ CREATE TABLE IF NOT EXISTS notes (
 );
 CREATE INDEX IF NOT EXISTS notes_by_caption ON notes (caption);
 CREATE INDEX IF NOT EXISTS notes_by_kind ON notes (kind, what);
+CREATE TABLE IF NOT EXISTS notices (
+    at REAL NOT NULL,
+    source TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    text TEXT NOT NULL,
+    details TEXT NOT NULL
+);
 """
 
 
 class SqliteLog:
-    """Writes each event as a row of ``captions``, what was noticed as rows of ``notes``.
+    """Writes each event as a row of ``captions``, what was noticed as rows of ``notes``,
+    what happened to the stream as rows of ``notices``.
 
     path : the file; made if it is not there, continued if it is a log of this kind
     keep : rows of ``captions`` that are kept at most, the oldest go first; None keeps all
@@ -122,6 +130,14 @@ class SqliteLog:
             if self._log.in_transaction:
                 self._log.execute("ROLLBACK")
             raise
+
+    def notice(self, notice: Notice) -> None:
+        """Append something that is no caption: a lost camera, a changed model."""
+        details = json.dumps(notice.details, ensure_ascii=False, default=str)
+        self._log.execute(
+            "INSERT INTO notices VALUES (?, ?, ?, ?, ?)",
+            (notice.at, notice.source, notice.kind, notice.text, details),
+        )
 
     def close(self) -> None:
         """Close the file; the write-ahead part is merged into it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import numpy as np
 import pytest
 
 from edgecap.runtime.errors import SinkError
-from edgecap.runtime.streams import AlwaysGate, Frame, Pipeline, StreamOptions, open_source
+from edgecap.runtime.streams import Frame, Pipeline, StreamOptions, open_source
 from edgecap.runtime.streams.event import Event
 from edgecap.runtime.streams.sinks.base import SinkGone
-from edgecap.runtime.streams.sinks.frames import AHEAD, FrameSink, Tap, Watcher
+from edgecap.runtime.streams.sinks.frames import AHEAD, FrameSink, Watcher
 from edgecap.runtime.streams.sinks.overlay import as_ascii, draw_caption
 from edgecap.runtime.streams.sinks.window import Window
 from edgecap.runtime.streams.told import Note, as_told, tell
@@ -90,19 +91,18 @@ def test_a_failed_drawing_is_told_once_then_gone(make_event: Make) -> None:
     assert sink.ended == 1
 
 
-def test_the_tap_shows_all_frames_and_changes_nothing() -> None:
-    seen: list[tuple[int, bool]] = []
-
-    class See:
-        def see(self, frame: Frame, passed: bool) -> None:
-            seen.append((frame.index, passed))
-
-    tap = Tap(AlwaysGate(0.25), [See()])
-    decisions = [tap.decide(frame(index)) for index in range(5)]
-    assert [decision.reason for decision in decisions] == [
-        "first", "early", "early", "interval", "early",
-    ]  # fmt: skip
-    assert seen == [(0, True), (1, False), (2, False), (3, True), (4, False)]
+def test_a_caption_that_never_comes_holds_nothing_up(make_event: Make) -> None:
+    sink = Shown()
+    sink.see(frame(0), passed=True)
+    sink.write(make_event("a dog", 0))
+    for index in range(1, 4):  # passed the gate, but the profile did not tell them again
+        sink.see(frame(index), passed=True)
+    until = time.monotonic() + 60
+    while len(sink.shown) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    sink.close()
+    assert sink.shown == [(0.0, True), (0.1, True), (0.2, True), (0.3, True)]
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov"])
@@ -119,8 +119,7 @@ def test_a_file_with_every_frame_at_its_time(
     sink = AnnotatedVideo(path, patient=True)
     options = StreamOptions(gate="none")
     with open_source(make_video(), realtime=False) as source:
-        gate = Tap(AlwaysGate(), [sink])
-        Pipeline(source, captioner, gate=gate, sinks=[sink], options=options).run()
+        Pipeline(source, captioner, sinks=[sink], options=options).run()
     with av.open(str(path)) as video:
         frames = [(f.time, f.to_ndarray(format="bgr24")) for f in video.decode(video=0)]
     assert len(frames) == 20

@@ -17,7 +17,7 @@ from mqtt_broker import WAIT, Broker, Listener
 
 from edgecap.runtime.errors import SinkError
 from edgecap.runtime.streams.controls import Controls
-from edgecap.runtime.streams.event import Event
+from edgecap.runtime.streams.event import Event, Notice
 from edgecap.runtime.streams.frames import Frame
 from edgecap.runtime.streams.sinks.base import Outlet
 from edgecap.runtime.streams.sinks.mqtt import Mqtt, MqttOptions
@@ -70,6 +70,7 @@ def test_one_event_reaches_every_topic(
     note = Note("alert", "pedestrian", "man", "Careful: a man.")
     event = make_event("ein Bär & a man", score=float("-inf"))
     sink.write(tell(event, sentence="A bear and a man.", notes=(note,)))
+    sink.notice(Notice("porch", "lost", "the camera was lost", 0.0))
     sink.close()
     listener.wait_for(lambda: listener.payloads.get(f"{BASE}/availability") == b"offline")
 
@@ -80,7 +81,7 @@ def test_one_event_reaches_every_topic(
     assert attributes["score"] is None
     assert "tokens" not in attributes
     happened = [json.loads(text) for text in listener.of(f"{BASE}/event")]
-    assert [event["event_type"] for event in happened] == ["alert", "caption"]
+    assert [event["event_type"] for event in happened] == ["alert", "caption", "notice"]
     assert happened[0]["what"] == "pedestrian"
     (update,) = (json.loads(text) for text in listener.of(f"{BASE}/tracked_object_update"))
     assert update["type"] == "description"

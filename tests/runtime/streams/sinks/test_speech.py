@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgecap.runtime.errors import SinkError
-from edgecap.runtime.streams.event import Event, Latency
+from edgecap.runtime.streams.event import Event, Latency, Notice
 from edgecap.runtime.streams.sinks.speech import Speech
 from edgecap.runtime.streams.sinks.voices import EspeakNg, Piper
 from edgecap.runtime.streams.told import Note, Told, tell
@@ -180,8 +180,17 @@ def test_always_and_never(sound: Pipe, make_event: Make) -> None:
     assert sink.counts == {"said": 2, "replaced": 0}
 
 
+def test_a_camera_that_cannot_be_relied_upon_is_told(sound: Pipe) -> None:
+    sound.listen()
+    sink = Speech(max_age=WAIT)
+    sink.notice(Notice("porch", "governor", "quality is lowered", 0.0))  # nobody needs to hear it
+    sink.notice(Notice("porch", "frozen", "rtsp://camera shows the same", 0.0))
+    sink.close()
+    assert sink.counts == {"said": 1, "replaced": 0}
+
+
 def test_nothing_is_said_too_late(sound: Pipe, make_event: Make) -> None:
-    sink = Speech(max_age=1.5)
+    sink = Speech(max_age=1.5, interrupt="never")
     late = Latency(0.0, 0.0, 0.0, 0.0, 2000.0)
     sink.write(tell(make_event(latency_ms=late), sentence="Two seconds ago."))
     sound.listen()

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgecap.runtime.errors import SinkError
-from edgecap.runtime.streams.event import Event
+from edgecap.runtime.streams.event import Event, Notice
 from edgecap.runtime.streams.sinks.base import Outlet
 from edgecap.runtime.streams.sinks.sqlite_log import SqliteLog
 from edgecap.runtime.streams.told import Note, tell
@@ -49,6 +47,10 @@ def test_rows_can_be_read_while_the_log_is_open(tmp_path: Path, make_event: Make
     )
     assert found == [("alert", "pedestrian", "A man.", "refresh")]
     assert rows(path, "PRAGMA journal_mode") == [("wal",)]
+    log.notice(Notice("porch", "lost", "the camera was lost", 5.0, {"attempt": 1}))
+    assert rows(path, "SELECT * FROM notices") == [
+        (5.0, "porch", "lost", "the camera was lost", '{"attempt": 1}')
+    ]
     log.close()
     assert not Path(f"{path}-wal").exists()
 
@@ -63,20 +65,6 @@ def test_a_log_is_continued_and_kept_short(tmp_path: Path, make_event: Make) -> 
         log.close()
     assert rows(path) == [(f"frame {frame}",) for frame in (6, 7, 8, 9)]
     assert rows(path, "SELECT count(*) FROM notes") == [(4,)]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_loses_events_and_not_the_log(
