@@ -29,7 +29,7 @@ def check_sound(driver: Path, sources: Sequence[str], folder: Path, seconds: int
 
     program = folder / "driver"
     flags = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all"]
-    flags += ["-ffp-contract=off", "-fno-trapping-math"]
+    flags += ["-ffp-contract=off", "-fno-trapping-math", "-Wno-unknown-pragmas"]
     files = [str(driver), *(str(NATIVE / name) for name in sources)]
     subprocess.run(
         [compiler, *flags, SANITIZE, f"-I{NATIVE}", *files, "-o", str(program)],

@@ -81,7 +81,7 @@ class CudaLibrary:
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """Compute capabilities it holds code for, such as ``("87",)``; ``("emulated",)`` on a CPU."""
+        """Compute capabilities it has code for, as ``("75", "87")``; ``("emulated",)`` on a CPU."""
         return tuple(self.functions.edgecap_cuda_architectures().decode().split(";"))
 
     def call(self, name: str, *arguments: Any) -> None:
@@ -220,8 +220,8 @@ class CudaBeamSearch:
         return int(self.state + getattr(self.places, name))
 
     def step(self, logits: int, dtype: str = "float32", row_stride: int | None = None) -> None:
-        """Queue one step on logits [R, V] at device address ``logits``, rows ``row_stride`` elements
-        apart."""
+        """Queue one step on logits [R, V] at a device address, rows ``row_stride`` elements apart
+        (V by default)."""
         if dtype not in DTYPES:
             raise EngineError(f"logits are {dtype}; give one of {', '.join(DTYPES)}")
         stride = self.config.vocab if row_stride is None else row_stride

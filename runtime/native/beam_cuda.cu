@@ -18,6 +18,8 @@ namespace edgecap::gpu {
 namespace {
 
 constexpr int kWarps = 8;
+// What registers are left room for; doubles take two each.
+constexpr int kBlocksPerProcessor = EDGECAP_FAST_DOUBLE ? 2 : 3;
 
 union StepExchange {
   PartialExchange<kWarps> partial;
@@ -27,7 +29,7 @@ union StepExchange {
 // One step. Block (part, row) writes one partial result; the last block of an image to get there
 // selects for it, and the last image closes the step.
 template <typename T>
-__global__ void __launch_bounds__(kWarps * 32)
+__global__ void __launch_bounds__(kWarps * 32, kBlocksPerProcessor)
     BeamStep(const BeamView v, const T* logits, size_t row_stride) {
   __shared__ StepExchange exchange;
   __shared__ bool is_last;

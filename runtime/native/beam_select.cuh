@@ -163,10 +163,11 @@ __device__ bool IsAmbiguous(const BeamView& v, int first, const Scorer& score, f
   return __syncthreads_or(ambiguous) != 0;
 }
 
-// Offers every token of the image by its score.
+// The best of every token of the image by score.
 template <int kWarps, typename Source>
-__device__ void OfferAll(const BeamView& v, int first, int position, const Scorer& score,
-                         const Source& source, int* sequence, TopList& list) {
+__device__ void FindBestOfAll(const BeamView& v, int first, int position, const Scorer& score,
+                              const Source& source, int* sequence, ListExchange<kWarps>& exchange) {
+  TopList list(2 * v.shape.beams);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   for (int beam = 0; beam < v.shape.beams; ++beam) {
     const int row = first + beam;
@@ -185,6 +186,7 @@ __device__ void OfferAll(const BeamView& v, int first, int position, const Score
       list.Offer(key > NegativeInfinity(), key, beam * v.shape.vocab + token, logprob);
     }
   }
+  MergeLists<kWarps>(list, exchange);
 }
 
 // The best 2K candidates (one when greedy) to exchange.lists.best, in order.
@@ -204,9 +206,7 @@ __device__ void FindBest(const BeamView& v, int first, int position, const Sourc
     if (wanted > 1 && exchange.lists.count == wanted) {
       const float worst = exchange.lists.best[wanted - 1].key;
       if (IsAmbiguous<kWarps>(v, first, score, worst, source)) {
-        TopList list(wanted);
-        OfferAll<kWarps>(v, first, position, score, source, sequences, list);
-        MergeLists<kWarps>(list, exchange.lists);
+        FindBestOfAll<kWarps>(v, first, position, score, source, sequences, exchange.lists);
       }
     }
   }

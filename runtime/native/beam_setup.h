@@ -12,10 +12,10 @@ inline int Failed(cudaError_t error) {
   return error == cudaSuccess ? EDGECAP_OK : EDGECAP_CUDA_ERROR + static_cast<int>(error);
 }
 
-// Parts of a row: four blocks for each multiprocessor where rows are few, but none shorter than
+// Parts of a row: three blocks for each multiprocessor where rows are few, but none shorter than
 // 1024 logits, for a part costs a merge.
 inline int DeriveParts(int rows, int vocab, int multiprocessors) {
-  constexpr int kBlocksPerProcessor = 4, kShortest = 1024;
+  constexpr int kBlocksPerProcessor = 3, kShortest = 1024;
   const int wanted = (kBlocksPerProcessor * multiprocessors + rows - 1) / rows;
   const int most = (vocab + kShortest - 1) / kShortest;
   return wanted < most ? wanted : most;

@@ -13,7 +13,8 @@ constexpr int kGroup = 8;  // logits that a lane takes at once
 
 // One warp's view of its share of a row. All lanes call every member together.
 struct WarpPartial {
-  SoftSum soft;  // of the lane until Finish
+  LaneSoft<EDGECAP_FAST_DOUBLE> lane_soft;
+  SoftSum soft;  // the warp's, after Reduce
   TopList list;
 
   __device__ explicit WarpPartial(int beams) : list(2 * beams) {}
@@ -32,7 +33,7 @@ struct WarpPartial {
         largest_at = j;
       }
     }
-    soft.RaiseMax(largest);
+    lane_soft.RaiseMax(largest);
     if (list.last_index == INT_MAX) RaiseBar(largest, first_token + largest_at, touched);
     unsigned waiting = 0;  // which of the lane's logits may find a place
 #pragma unroll
@@ -52,11 +53,14 @@ struct WarpPartial {
       list.Offer(at >= 0 && !touched(first_token + at), key, first_token + at, 0.0f);
     }
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) soft.Add(x[j]);
+    for (int j = 0; j < kCount; ++j) lane_soft.Add(x[j]);
   }
 
   // The warp's sums, in every lane.
-  __device__ __forceinline__ void Reduce() { soft.ReduceWarp(); }
+  __device__ __forceinline__ void Reduce() {
+    soft = {lane_soft.max, lane_soft.sum.Total()};
+    soft.ReduceWarp();
+  }
 
  private:
   // While the list is not full: nothing below the capacity-th best of the lanes' largest can stay.

@@ -122,7 +122,7 @@ class Machine {
   dim3 grid, block, block_index;
   Fibre* current = nullptr;
   unsigned char* dynamic_shared = nullptr;
-  bool reverse_blocks = false;  // results must not depend on the order of blocks
+  bool reverse_blocks = false;  // also by EDGECAP_EMULATED_REVERSE; no result may depend on it
   std::mutex mutex;             // one launch at a time
 
   void Run(dim3 grid_, dim3 block_, size_t shared, void (*body)(void*), void* argument) {
@@ -139,9 +139,10 @@ class Machine {
       fibres_[i].warp = static_cast<int>(i / kWarp);
       fibres_[i].lane = static_cast<int>(i % kWarp);
     }
+    const bool reverse = reverse_blocks || std::getenv("EDGECAP_EMULATED_REVERSE") != nullptr;
     const size_t blocks = static_cast<size_t>(grid.x) * grid.y * grid.z;
     for (size_t n = 0; n < blocks; ++n) {
-      const size_t b = reverse_blocks ? blocks - 1 - n : n;
+      const size_t b = reverse ? blocks - 1 - n : n;
       block_index =
           dim3(static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y),
                static_cast<unsigned>(b / grid.x / grid.y));

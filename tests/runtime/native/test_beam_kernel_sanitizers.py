@@ -1,0 +1,12 @@
+"""The emulated kernels, without Python, under AddressSanitizer and UndefinedBehaviorSanitizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sanitizers import check_sound
+
+
+def test_the_kernels_are_sound_under_sanitizers(tmp_path: Path) -> None:
+    driver = Path(__file__).with_name("beam_kernel_driver.cpp")
+    check_sound(driver, ["beam_cpu.cpp"], tmp_path, 250)
