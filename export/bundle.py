@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from edgecap.export.quantize import (
     QuantizeOptions,
     quantisation_of,
     quantize_as_tuned,
-    store_weights_int8,
+    quantize_decoder,
 )
 from edgecap.export.quantized_trunk import calibration_pictures
 from edgecap.runtime.bundle import Bundle, read_bundle, write_bundle
@@ -64,6 +64,7 @@ class ExportOptions:
     training_data: tuple[DataEntry, ...] = ()
     provenance: dict[str, str] = field(default_factory=dict)
     seed: int = 0
+    budget: float = 0.0  # above 0: see ``QuantizeOptions``; also for fine-tuned checkpoints
 
 
 def export_bundles(
@@ -80,7 +81,7 @@ def export_bundles(
     float_checkpoint : where ``checkpoint`` was fine-tuned for int8, the model it comes from: the
         float bundle is made of that one
 
-    A checkpoint that says what it was fine-tuned for is quantised so, whatever the options say.
+    A checkpoint that says what it was fine-tuned for is quantised so, whatever ``quantize`` says.
 
     Confidence and scores are added later, by measuring these very bundles.
     """
@@ -99,13 +100,13 @@ def export_bundles(
         write_bundle(float_out, graphs[0], _files(graphs[1], graphs[2], teacher[1].encode()))
     meta = loaded[2]
     quantize = QuantizeOptions(**meta["quantize"]) if "quantize" in meta else options.quantize
-    small = msgspec.structs.replace(
-        manifest,
-        quantisation=quantisation_of(quantize),
-    )
+    if options.budget:
+        quantize = replace(quantize, budget=options.budget)
     calibration = photographs[: options.calibration_images]
     quantised = quantize_as_tuned(encoder, calibration, quantize)
-    files = _files(quantised, store_weights_int8(decoder), tokenizer)
+    small_decoder, text = quantize_decoder(decoder)
+    small = msgspec.structs.replace(manifest, quantisation=quantisation_of(quantize, text))
+    files = _files(quantised, small_decoder, tokenizer)
     write_bundle(int8_out, small, files)
     return read_bundle(float_out), read_bundle(int8_out)
 

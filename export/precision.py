@@ -22,12 +22,14 @@ import numpy.typing as npt
 
 from edgecap.export.integer_matmuls import block_weights, dynamic_int8
 from edgecap.export.quantize import (
+    DYNAMIC,
     QuantizeOptions,
     quantisation_of,
     quantize_as_tuned,
+    quantize_decoder,
     store_weights_int8,
 )
-from edgecap.export.sensitivity import LayerError, choose_layers, measure_layers
+from edgecap.export.sensitivity import PROBES, LayerError, choose_layers, measure_layers
 from edgecap.export.static_quantization import CalibrationOptions, StaticQuantizer
 from edgecap.runtime.errors import OptionsError
 from edgecap.runtime.manifest import Quantisation
@@ -38,9 +40,6 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4-weights")
 CALIBRATED = ("int8",)
 TARGETS = ("onnxruntime", "tensorrt")
-# Above it a step is bound by reading its weights, and integer kernels win; below, by calls.
-LARGE_DECODER = 64 << 20
-PROBES = 16  # photographs that a layer's error is measured on
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,7 @@ class Converter:
             case "int8":
                 return self._int8(self.options.budget if budget is None else budget)
             case "int8-dynamic":
-                text = "int8, activations scaled at run time"
-                return self._both(dynamic_int8, text)
+                return self._both(dynamic_int8, DYNAMIC)
             case "int8-weights":
                 text = "weights stored as int8 with a scale a channel, computed in float32"
                 return self._both(lambda graph: graph, text)
@@ -149,13 +147,12 @@ class Converter:
     def _int8(self, budget: float) -> Converted:
         if self._fixed is not None:
             encoder = quantize_as_tuned(self.encoder, self._pictures, self._fixed)
-            decoder = store_weights_int8(self.decoder)
-            return Converted(encoder, decoder, quantisation_of(self._fixed))
+            decoder, text = quantize_decoder(self.decoder)
+            return Converted(encoder, decoder, quantisation_of(self._fixed, text))
         assert self._static is not None
         chosen = choose_layers(self._layers, budget)
         encoder = store_weights_int8(self._static.quantize(chosen))
-        large = self.decoder.ByteSize() > LARGE_DECODER
-        decoder = store_weights_int8(dynamic_int8(self.decoder) if large else self.decoder)
+        decoder, text = quantize_decoder(self.decoder)
         left = tuple(one.name for one in self._layers if one.name not in set(chosen))
         count = f"{len(chosen)} of {len(self._layers)} layers"
         return Converted(
@@ -163,9 +160,7 @@ class Converter:
             decoder,
             Quantisation(
                 f"int8 static QDQ, {count}, the others stored as int8 and run in float32",
-                "int8, activations scaled at run time"
-                if large
-                else "weights stored as int8 with a scale a channel, computed in float32",
+                text,
             ),
             tuple(self._layers),
             left,

@@ -22,6 +22,7 @@ from edgecap.training.progress import track
 if TYPE_CHECKING:
     import onnx
 
+PROBES = 16  # photographs that a layer's error is measured on
 Outputs = list[npt.NDArray[Any]]
 
 

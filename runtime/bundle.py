@@ -34,7 +34,8 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_BUNDLE_BYTES = 2 << 30
 MAX_SIGNATURE_BYTES = 4096
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_SAMPLE = 1 << 20  # bytes of a file that tell whether it shrinks
+_LARGE = 64 << 20  # bytes: below, inflating costs a moment
+_SAMPLE = 1 << 20  # bytes of a large file that tell whether it shrinks
 _WORTH = 0.92
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -118,8 +119,8 @@ def write_bundle(
 
 
 def _method(data: bytes) -> int:
-    """Float weights hardly shrink, and to inflate them takes longer than to read them."""
-    if len(data) > 2 * _SAMPLE:
+    """Large float weights hardly shrink, and to inflate them takes longer than to read them."""
+    if len(data) > _LARGE:
         middle = data[len(data) // 2 :][:_SAMPLE]
         if len(zlib.compress(middle, 1)) > _WORTH * _SAMPLE:
             return zipfile.ZIP_STORED

@@ -53,6 +53,14 @@ Examples:
     help="Error that int8 layers may add up to, as a share of the energy of the features.",
 )
 @click.option(
+    "--layers",
+    type=click.Choice(("tuned", "measured")),
+    default="tuned",
+    show_default=True,
+    help="Which layers of a model fine-tuned for int8 are int8: those it was tuned with, or those "
+    "that --budget allows.",
+)
+@click.option(
     "--max-drop",
     type=float,
     default=0.01,
@@ -115,6 +123,8 @@ def command(**given: Any) -> None:
 
 
 def _export(given: dict[str, Any]) -> None:
+    from dataclasses import replace
+
     from edgecap.export.gate import GateOptions
     from edgecap.export.model import ModelOptions, export_model
     from edgecap.export.photographs import read_photographs
@@ -139,6 +149,8 @@ def _export(given: dict[str, Any]) -> None:
     )
     photographs = read_photographs(given["images"], given["count"]) if given["images"] else None
     source = open_source(given["source"], given["max_new_tokens"])
+    if given["layers"] == "measured":
+        source = replace(source, quantize=None)
     report = given["report"] or out.with_suffix(".report.html")
     made = export_model(source, out, photographs, options, report)
     for check in made.checks:
@@ -183,6 +195,7 @@ def _release(given: dict[str, Any]) -> None:
             "seed": str(plan.options.seed),
             "date": date.today().isoformat(),
         },
+        budget=given["budget"] if given["layers"] == "measured" else 0.0,
     )
     made = release(
         Path(given["source"]),
