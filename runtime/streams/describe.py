@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgecap.runtime.caption import Caption, Timings
 from edgecap.runtime.decoding.options import DecodingOptions
 from edgecap.runtime.engines.base import Encoded
-from edgecap.runtime.streams.draft import Draft, Verifier
+from edgecap.runtime.streams.draft import Draft, Verifier, draft_of
 from edgecap.runtime.streams.frames import Frame
 from edgecap.runtime.streams.gate import Decision
 
@@ -50,6 +50,7 @@ class Job:
     confirm: Confirm | None = None
     draft: Draft | None = None
     deadline: float | None = None
+    next_draft: Draft | None = None  # of what was decoded
     caption: Caption | None = None
     verdict: str | None = None  # of the draft: kept, refused
     cosine: float | None = None
@@ -168,7 +169,8 @@ class Describer:
         groups = [[index] for index in left] if timed else [left]
         returned = options.num_return_sequences
         # The runner-up is free, and a draft needs to know how far behind it was.
-        wanted = max(returned, min(2, options.beams)) if self._verifier is not None else returned
+        drafts = self._verifier is not None and self._verifier.able
+        wanted = max(returned, min(2, options.beams)) if drafts else returned
         searched = replace(options, num_return_sequences=wanted)
         for group in groups:
             first = jobs[group[0]]
@@ -179,6 +181,10 @@ class Describer:
             spent = (time.perf_counter() - begin) * 1e3
             for index, caption in zip(group, captions, strict=True):
                 job = jobs[index]
+                if drafts:
+                    job.next_draft = draft_of(caption, select(encoded, [index]))
+                    if returned == 1:
+                        caption = replace(caption, alternatives=())
                 job.caption = self._timed(job, caption, spent + job.timings.get("verify", 0.0))
 
     def _timed(self, job: Job, caption: Caption, decode: float) -> Caption:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from edgecap.runtime.streams.controls import ControlledGate, Controls
 from edgecap.runtime.streams.describe import Confirm, Job
-from edgecap.runtime.streams.draft import Draft, draft_of
+from edgecap.runtime.streams.draft import Draft
 from edgecap.runtime.streams.event import Dropped, Event, Latency, Notice, StreamReport
 from edgecap.runtime.streams.frames import Frame, NewestSlot
 from edgecap.runtime.streams.gate import FeatureGate, Gate
@@ -139,7 +139,7 @@ class Lane:
         if job.verdict is not None:
             self.drafts[job.verdict] += 1
         if job.verdict != "kept":
-            self._draft = draft_of(caption)
+            self._draft = job.next_draft
         self._last = frame.monotonic
         if not caption.sure and self._options.unsure == "silent" and job.decision.reason != "asked":
             self.skipped["unsure"] += 1

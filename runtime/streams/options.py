@@ -56,9 +56,7 @@ class StreamOptions:
     threshold: float = 0.05  # share of the thumbnail's cells that must differ, 0 to 1
     same: float = 0.97  # cosine of the encoder's features from which a scene is the same
     changed: float = 0.95  # cosine below which a scene that was the same has changed
-    near: float = (
-        0.9  # cosine from which the last caption is verified before decoding; above 1 never
-    )
+    near: float = 0.95  # cosine from which the last caption is verified first; above 1 never
     min_interval: float = 0.0  # least time between two captions
     max_age: float = 60.0  # an unchanged scene is captioned again after this long
     max_captions: int | None = None  # end after so many captions
