@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from edgecap.cli.main import INTERRUPTED
 
@@ -24,6 +25,8 @@ Examples:
   edgecap stream rtsp://user:password@192.168.1.20/stream1 --max-captions 10
   edgecap stream holiday/ --beams 1 > captions.jsonl
   edgecap stream clip.mp4 --no-realtime --gate none
+  edgecap stream /dev/video0 --profile assistive --sink speech:
+  edgecap stream rtsp://192.168.1.20/main --profile smart-home --sink mqtt://broker.local
   edgecap stream csi://0 --size 1280x720 --deadline-ms 80
   edgecap stream rtsp://192.168.1.20/main --transport udp --reconnects 1000000
   edgecap stream "gst://videotestsrc is-live=true ! video/x-raw,width=640" --duration 5
@@ -114,6 +117,20 @@ Examples:
 @click.option(
     "--hottest", type=float, help="Lower quality in steps while the device is hotter (Celsius)."
 )
+@click.option(
+    "--profile",
+    metavar="NAME",
+    help="driving, smart-home, assistive or a YAML file: see `edgecap profiles`.",
+)
+@click.option(
+    "--sink",
+    "sinks",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Where captions go, too: log.db, out.mp4, film.vtt, mqtt://host, speech: ... May be given "
+    "more than once.",
+)
+@click.option("--camera", help="The camera's name for people; by default the source's.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -141,6 +158,9 @@ def command(
     unsure: str,
     slowest_ms: float | None,
     hottest: float | None,
+    profile: str | None,
+    sinks: tuple[str, ...],
+    camera: str | None,
 ) -> None:
     """Caption a live SOURCE; one line of JSON on standard output for each caption.
 
@@ -158,16 +178,26 @@ def command(
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import edgecap
-    from edgecap.runtime.streams import JsonLines, Pipeline, StreamOptions, open_source
+    from edgecap.runtime.streams import JsonLines, Pipeline, open_source
+    from edgecap.runtime.streams.controls import Commanded
+    from edgecap.runtime.streams.narrator import Narrator, preparation
+    from edgecap.runtime.streams.profiles import load_profile
+    from edgecap.runtime.streams.sinks import SinkContext, camera_name, open_sink
 
-    options = StreamOptions(
-        gate=gate,
-        min_interval=min_interval,
-        max_age=max_age,
+    preset = load_profile(profile)
+
+    def given(name: str, value: Any) -> Any:
+        """An option's value if somebody gave it: a default must not win over the profile."""
+        return None if context.get_parameter_source(name) is ParameterSource.DEFAULT else value
+
+    options = preset.stream_options(
+        gate=given("gate", gate),
+        min_interval=given("min_interval", min_interval),
+        max_age=given("max_age", max_age),
         max_captions=max_captions,
         duration=duration,
         deadline=seconds(deadline_ms),
-        unsure=unsure,
+        unsure=given("unsure", unsure),
         slowest=seconds(slowest_ms),
         hottest=hottest,
     )
@@ -195,9 +225,28 @@ def command(
                 )
 
             captioner = load()
-            decoding = {"beams": beams}
+            decoding = {"beams": None, **preset.decoding_options(beams=beams)}
             captioner.options(**decoding)  # a bad one is told before the first frame
-            pipeline = Pipeline(frames, captioner, sinks=[sink], options=options, decoding=decoding)
+            about = SinkContext(
+                camera=camera or camera_name(frames.name),
+                model=getattr(captioner, "name", ""),
+                patient=not frames.live,
+                snapshots=preset.privacy.snapshots,
+                speech=preset.speech_options(),
+            )
+            opened = [sink, *(open_sink(address, about) for address in sinks)]
+            pipeline = Pipeline(
+                frames,
+                captioner,
+                sinks=opened,
+                options=options,
+                decoding=decoding,
+                prepare=None if profile is None else preparation(preset, frames),
+                tell=None if profile is None else Narrator(preset),
+            )
+            for commanded in opened:
+                if isinstance(commanded, Commanded):
+                    commanded.control(pipeline.controls)
             with (
                 stopping_on_signals(pipeline.stop) as seen,
                 reloading_on_signals(load, pipeline.exchange, pipeline.describe_now),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import Protocol, runtime_checkable
 
 from edgecap.runtime.errors import OptionsError
 from edgecap.runtime.streams.frames import Frame
@@ -41,6 +42,14 @@ class Controls:
         with self._lock:
             asked, self._asked = self._asked, False
             return asked
+
+
+@runtime_checkable
+class Commanded(Protocol):
+    """A sink through which somebody may command the stream."""
+
+    def control(self, controls: Controls) -> None:
+        """Let commands act on ``controls``."""
 
 
 class ControlledGate:

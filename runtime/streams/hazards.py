@@ -40,6 +40,6 @@ class Hazards:
             # A clock that went back counts as a long time: better told twice than not at all.
             if last is None or not 0.0 <= now - last <= self._again:
                 say = self._hazards[name].say
-                sentence = f"Careful, {say}." if sure else f"Careful, maybe {say}. Not sure."
+                sentence = f"Careful, {say}." if sure else f"Careful, maybe {say}."
                 notes.append(Note("alert", name, words, sentence))
         return notes

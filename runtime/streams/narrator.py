@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from edgecap.runtime.streams.event import Event
+from edgecap.runtime.streams.frames import Frame
+from edgecap.runtime.streams.privacy import Blocked, Mask
 from edgecap.runtime.streams.profiles.profile import Profile
 from edgecap.runtime.streams.sentences import tell_aloud
+from edgecap.runtime.streams.sources.base import Source
 from edgecap.runtime.streams.told import REPEAT, SAID, Told, tell
+
+
+def preparation(profile: Profile, source: Source) -> Callable[[Frame], Frame]:
+    """What a profile does to each frame of ``source`` before the gate.
+
+    Its privacy zones are masked, and a covered camera is told of through the source's listener.
+    """
+    hide = Mask(profile.zones())
+    watch = Blocked(source.say) if profile.watch_for_blocked_camera else None
+
+    def prepare(frame: Frame) -> Frame:
+        if watch is not None:
+            watch.look(frame)
+        return hide(frame)
+
+    return prepare
 
 
 class Narrator:
@@ -31,22 +51,25 @@ class Narrator:
     def tell(self, event: Event) -> Told:
         """The event with its notes, verdict and sentence.
 
-        A new hazard or arrival makes any caption "said". Where the profile is silent about what
-        the model is not sure of, such a caption is a "repeat" without a sentence: not for people.
+        A new hazard or arrival makes any caption "said", and so does somebody who asks. Where the
+        profile is silent about what the model is not sure of, such a caption is a "repeat" without
+        a sentence: not for people.
         """
         now = event.captured_at if event.pts is None else event.pts
         alerts = self._hazards.judge(event.text, event.sure, now)
         moves = [] if self._presence is None else self._presence.judge(event.text, event.sure, now)
         notes = (*alerts, *moves)
-        hidden = self._silent and not event.sure and not alerts
+        asked = event.reason == "asked"
+        hidden = self._silent and not event.sure and not alerts and not asked
+        said = "" if hidden else tell_aloud(event.text, notes, sure=event.sure)
+        hidden = not said  # also a caption of which the deadline left no whole words
         verdict = SAID
         if hidden:
             verdict = REPEAT
         elif self._novelty is not None:
             verdict = self._novelty.judge(event.text, now)
-            if notes:
+            if notes or asked:
                 verdict = SAID
         self.counts["silent" if hidden else verdict] += 1
         self.counts.update(note.kind for note in notes)
-        said = "" if hidden else tell_aloud(event.text, notes, sure=event.sure)
         return tell(event, verdict=verdict, sentence=said, notes=notes)

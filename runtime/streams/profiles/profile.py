@@ -114,6 +114,10 @@ class Profile(Part, frozen=True):
         """Decoding options; what is ``given`` (and is not None) wins over the profile."""
         return {**_given(msgspec.structs.asdict(self.decoding)), **_given(given)}
 
+    def speech_options(self) -> dict[str, Any]:
+        """Defaults of a speech sink."""
+        return msgspec.structs.asdict(self.speech)
+
     def make_novelty(self) -> Novelty | None:
         """A fresh judge of what is new, or None where every caption is said."""
         part = self.novelty

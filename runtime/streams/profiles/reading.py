@@ -31,14 +31,17 @@ def source_of(profile: str | PathLike[str]) -> str:
         raise OptionsError(f"{path} cannot be read as a profile: {error}") from None
 
 
-def load_profile(profile: str | PathLike[str]) -> Profile:
+def load_profile(profile: str | PathLike[str] | None) -> Profile:
     """Read and check a profile.
 
     profile : a name of ``names()``, or the path of a YAML file. A file may begin with
-        ``extends: NAME``: it then holds only what differs; lists replace lists.
+        ``extends: NAME``: it then holds only what differs; lists replace lists. None: a profile
+        without opinions
 
     Raises OptionsError with the file, the place in it, what was given and what is accepted.
     """
+    if profile is None:
+        return Profile()
     path = _find(profile)
     values = _merged(path, DEEPEST)
     values["name"] = path.stem

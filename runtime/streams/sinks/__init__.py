@@ -2,6 +2,6 @@
 
 from edgecap.runtime.streams.sinks.base import Sink, SinkGone
 from edgecap.runtime.streams.sinks.json_lines import JsonLines
-from edgecap.runtime.streams.sinks.opening import SinkContext, open_sink
+from edgecap.runtime.streams.sinks.opening import SinkContext, camera_name, open_sink
 
-__all__ = ["JsonLines", "Sink", "SinkContext", "SinkGone", "open_sink"]
+__all__ = ["JsonLines", "Sink", "SinkContext", "SinkGone", "camera_name", "open_sink"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,13 @@ def open_sink(address: str, context: SinkContext | None = None) -> Sink:
             f"or one of {kinds}"
         )
     return KINDS[scheme](address, rest, context)
+
+
+def camera_name(source: str) -> str:
+    """A name for people out of a source's address: ``porch`` of ``rtsp://***@host/porch``."""
+    parts = [part for part in re.split(r"[/?#:@*]+", source) if part]
+    name = parts[-1].rpartition(".")[0] or parts[-1] if parts else ""
+    return name if any(letter.isascii() and letter.isalnum() for letter in name) else "camera"
 
 
 def mask_password(address: str) -> str:

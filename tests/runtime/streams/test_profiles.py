@@ -130,8 +130,21 @@ def test_a_doubtful_hazard_is_told_as_such() -> None:
     told = Narrator(load_profile("assistive")).tell(
         stream_events.event("a bus on a street", sure=False)
     )
-    assert told.sentence == "Careful, maybe traffic. Not sure. Not sure, maybe a bus on a street."
+    assert told.sentence == "Careful, maybe traffic. Not sure, maybe a bus on a street."
     assert told.verdict == "said"
+
+
+def test_who_asks_is_told() -> None:
+    narrator = Narrator(load_profile("smart-home"))
+    assert narrator(stream_events.event("a yard", pts=0.0)) is not None
+    assert narrator(stream_events.event("a yard", pts=1.0)) is None
+    told = narrator(stream_events.event("a yard", pts=2.0, reason="asked", sure=False))
+    assert told is not None
+    assert told.sentence == "Not sure, maybe a yard."
+
+
+def test_a_caption_without_whole_words_is_not_told() -> None:
+    assert Narrator(load_profile("driving"))(stream_events.event("a", truncated=True)) is None
 
 
 def test_smart_home_is_quiet() -> None:
