@@ -41,6 +41,13 @@ def test_stream_video(photograph: str) -> None:
     assert "ms]" in run("examples/stream_video.py", str(Path(photograph).parent))
 
 
+def test_several_cameras() -> None:
+    out = run("examples/several_cameras.py")
+    assert "test://moving: " in out
+    assert "test://flashing?fps=10: " in out
+    assert out.count(" captions, ") == 2
+
+
 def test_demo() -> None:
     out = run("examples/demo.py")
     assert "cat.jpg: " in out

@@ -75,8 +75,8 @@ Examples:
 )
 @click.option(
     "--wait/--no-wait",
-    default=False,
-    help="Wait for a camera that is absent at the start, as for a lost one.",
+    default=True,
+    help="Wait for a camera that is absent at the start, as for a lost one; or end at once.",
 )
 @click.option(
     "--transport",

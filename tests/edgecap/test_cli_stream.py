@@ -136,6 +136,17 @@ def test_signals_end_after_a_whole_line(
     assert "Traceback" not in errors
 
 
+def test_a_camera_that_never_comes_is_given_up_with_its_reason() -> None:
+    done = stream("/dev/video987", "--reconnects", "1")
+    assert done.returncode == 2
+    assert [json.loads(line)["notice"] for line in done.stdout.splitlines()] == ["lost"]
+    first, second, last = done.stderr.splitlines()
+    assert first.endswith("waiting for it")
+    assert "attempt 1 of 1" in second
+    assert "/dev/video987 is not there" in last
+    assert "given up after 1 attempts" in last
+
+
 def test_hang_up_reloads_the_model_and_user_1_asks_for_a_caption(
     running: Callable[..., Any],
 ) -> None:
@@ -241,8 +252,8 @@ def test_ctrl_c_while_the_reader_has_stalled(pace: str) -> None:
     [
         (["/no/such/clip.mp4"], "does not exist"),
         (["carrier://0"], "csi://, rtsp://"),
-        (["/dev/video987"], "is not there"),
-        (["rtsp://bob:hunter22@127.0.0.1:9/x"], "rtsp://***@127.0.0.1:9/x cannot be opened"),
+        (["/dev/video987", "--no-wait"], "is not there"),
+        (["rtsp://bob:hunter22@127.0.0.1:9/x", "--no-wait"], "rtsp://***@127.0.0.1:9/x cannot be"),
         (["test://static", "--min-interval", "-1"], "min_interval"),
         (["test://static", "--max-captions", "0"], "max_captions"),
         (["test://static", "--reconnects", "-1"], "reconnects"),
