@@ -52,6 +52,12 @@ ADVICE: tuple[tuple[str, tuple[str, ...], str], ...] = (
         'build the kernels: docs/gpu.md, "Building the kernels"',
     ),
     (
+        r"does not load \S*\.plan|is damaged or cut short",
+        ("tensorrt",),
+        "delete that plan and run this again; if it fails again, the driver is too old for this "
+        "TensorRT, or another program holds the GPU",
+    ),
+    (
         r"^ran: .* captions (have|of the C\+\+)",
         (),
         "try --precision fp32; if captions still differ, do not use this engine, and report what "

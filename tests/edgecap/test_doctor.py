@@ -260,6 +260,7 @@ def test_kernels_that_caption_and_kernels_that_lack_code(
             "onnxruntime-cuda",
             "install the CUDA",
         ),
+        ("failed: TensorRT 10.3.0 does not load /a/b.plan: x", "tensorrt", "delete that plan"),
         ("failed: something nobody thought of", "cuda", "report what edgecap doctor --json prints"),
     ],
 )
