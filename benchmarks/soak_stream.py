@@ -25,6 +25,7 @@ from edgecap.runtime.streams import Event, Pipeline, StreamOptions, open_source
 
 LIMIT_MB = 5.0  # growth allowed after the first minute
 WARM_UP = 60.0  # seconds
+LONG = ("rss_samples", "frame_age_by")  # lists that are not printed
 KEPT = 1 << 18  # latencies kept, the newest ones: filled at the start so that they add no memory
 
 
@@ -34,18 +35,33 @@ class Latencies:
     name = "latencies"
 
     def __init__(self) -> None:
-        self._values = np.full((KEPT, 2), -1.0)
+        self._values = np.full((KEPT, 4), -1.0)
         self._count = 0
+        self._begun = time.monotonic()
 
     def write(self, event: Event) -> None:
         """Keep capture-to-event and captioner-only milliseconds."""
         latency = event.latency_ms
         own = latency.preprocess + latency.encode + latency.decode
-        self._values[self._count % KEPT] = (latency.total, own)
+        moment = time.monotonic() - self._begun
+        self._values[self._count % KEPT] = (latency.total, own, latency.capture_age, moment)
         self._count += 1
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def ages(self) -> list[tuple[int, float, float]]:
+        """For each minute: its number, and the median and greatest age of a frame in ms."""
+        values = self._values[: min(self._count, KEPT)]
+        minutes = (values[:, 3] // 60.0).astype(int)
+        return [
+            (
+                int(minute),
+                round(float(np.median(values[minutes == minute, 2])), 3),
+                round(float(values[minutes == minute, 2].max()), 3),
+            )
+            for minute in np.unique(minutes)
+        ]
 
     def summary(self) -> dict[str, float]:
         """Medians and 99th percentiles in milliseconds."""
@@ -95,6 +111,7 @@ class Sampler:
 @click.option("--threads", type=int)
 @click.option("--gate", type=click.Choice(["auto", "none", "thumbnail"]), default="auto")
 @click.option("--min-interval", type=float, default=0.0)
+@click.option("--rate", type=float, help="Frames per second; the video's own if not given.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the JSON record goes.")
 def main(
     video: str,
@@ -105,13 +122,14 @@ def main(
     threads: int | None,
     gate: str,
     min_interval: float,
+    rate: float | None,
     out: Path | None,
 ) -> None:
     """Stream VIDEO in a loop for --minutes and record how memory went."""
     options = StreamOptions(gate=gate, min_interval=min_interval, duration=minutes * 60.0)
     latencies = Latencies()
     captioner = edgecap.load(model, threads=threads)
-    with open_source(video, loop=True) as source, Sampler(every) as sampler:
+    with open_source(video, loop=True, rate=rate) as source, Sampler(every) as sampler:
         pipeline = Pipeline(
             source, captioner, sinks=[latencies], options=options, decoding={"beams": beams}
         )
@@ -133,11 +151,12 @@ def main(
         "threads_at_the_end": threads_in_use,
         **latencies.summary(),
         **figures,
+        "frame_age_by_minute_median_most_ms": latencies.ages(),
         "rss_samples_s_mb": sampler.samples,
     }
     if out is not None:
         write_atomically(out, json.dumps(record, indent=1, allow_nan=False) + "\n")
-    short = {key: value for key, value in record.items() if key != "rss_samples_s_mb"}
+    short = {key: value for key, value in record.items() if not key.startswith(LONG)}
     click.echo(json.dumps(short, indent=1))
     if figures.get("growth_mb", 0.0) > LIMIT_MB:
         raise SystemExit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,10 +83,12 @@ class Cameras:
             )
             for feed in feeds
         ]
+        if any(lane.features for lane in self._lanes):
+            self._describer.use_drafts()
         beams = self._describer.beams
         self._governor = Governor(make_levels(beams), self._options.slowest, self._options.hottest)
         self._dog = WatchDog(self._options.stuck, self._tell)
-        self._next: Any = None
+        self._next: deque[Describer] = deque(maxlen=1)  # a model that waits to be taken
         self._turn = 0
         self._captions = 0
         self._stopping = False
@@ -103,8 +106,19 @@ class Cameras:
             lane.controls.describe_now()
 
     def exchange(self, captioner: Any) -> None:
-        """Caption with another model from the next frame on. Safe in any thread."""
-        self._next = captioner
+        """Caption with another model from the next frame on. Safe in any thread.
+
+        One that cannot do what is asked of the stream is refused in a notice.
+        """
+        try:
+            new = Describer(captioner, self._describer.decoding, self._options.near)
+            if any(lane.features for lane in self._lanes):
+                new.use_drafts()
+        except EdgeCapError as error:
+            LOG.warning("the new model is refused: %s", error)
+            self._tell("model", f"the new model is refused: {error}")
+            return
+        self._next.append(new)
 
     def stop(self) -> None:
         """End the stream after the caption in the making. Safe in signal handlers and threads."""
@@ -197,22 +211,15 @@ class Cameras:
                     yield lane, event
 
     def _exchange(self) -> None:
-        """Take the model that was left for us, if it can do what is asked of it."""
-        captioner, self._next = self._next, None
-        if captioner is None:
+        """Take the model that was left for us."""
+        if not self._next:
             return
-        old = self._describer
-        name = getattr(captioner, "name", "another model")
-        try:
-            self._describer = Describer(captioner, old.decoding, self._options.near)
-        except EdgeCapError as error:
-            LOG.warning("the new model is refused: %s", error)
-            self._tell("model", f"the new model is refused: {error}")
-            return
+        self._describer = new = self._next.popleft()
         for lane in self._lanes:
             lane.forget()
-        LOG.warning("captions come from %s now", name)
-        self._tell("model", f"captions come from {name} now")
+        text = f"captions come from {getattr(new.captioner, 'name', 'another model')} now"
+        LOG.warning("%s", text)
+        self._tell("model", text)
 
     def _govern(self, change: Change | None) -> None:
         if change is None:

@@ -78,8 +78,7 @@ class Describer:
         )
         if self.staged:
             captioner.options(**self.decoding)  # a bad one is told before the first frame
-        wanted = self.features and near <= 1.0
-        self._verifier = Verifier(captioner) if wanted else None
+        self._verifier: Verifier | None = None
 
     @property
     def features(self) -> bool:
@@ -88,6 +87,11 @@ class Describer:
         if not self.staged or manifest is None:
             return False
         return any(spec.name == "features" for spec in manifest.graphs.encoder.outputs)
+
+    def use_drafts(self) -> None:
+        """Get ready to verify drafts, which takes a second decoder session, where that can be."""
+        if self.features and self._near <= 1.0 and self._verifier is None:
+            self._verifier = Verifier(self.captioner)
 
     @property
     def beams(self) -> int:

@@ -45,7 +45,7 @@ class Lane:
         self.source = source
         self.controls = Controls()
         self.ended: str | None = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self.captions = 0
         self.skipped: Counter[str] = Counter()
         self.drafts: Counter[str] = Counter()
@@ -68,6 +68,11 @@ class Lane:
     def name(self) -> str:
         """The source's name."""
         return self.source.name
+
+    @property
+    def features(self) -> bool:
+        """Whether the gate compares features of the encoder."""
+        return isinstance(self._gate, FeatureGate)
 
     @property
     def deserted(self) -> bool:
@@ -98,7 +103,7 @@ class Lane:
                     self.ended = "end of source"
                 else:
                     self._slot.received += 1
-        except BaseException as error:
+        except Exception as error:
             self.ended, self.error = "error", error
             return None
         if frame is None:

@@ -118,6 +118,7 @@ def test_a_near_frame_keeps_the_caption_and_a_far_one_does_not(
     captioner: Captioner, pictures: list[np.ndarray]
 ) -> None:
     describer = Describer(captioner, {}, near=0.95)
+    describer.use_drafts()
     gate = FeatureGate()
     first = Job(frame(pictures[0]), Decision(True, "first"), confirm=gate.confirm)
     describer.describe([first])
