@@ -24,8 +24,9 @@ class Broker:
 
     user, password = "bob", "hunter22"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tls: bool = False) -> None:
         self.port = free_port()
+        self.certificate = folder / "certificate.pem"
         passwords = folder / "passwords"
         subprocess.run(
             ["mosquitto_passwd", "-b", "-c", str(passwords), self.user, self.password],
@@ -37,6 +38,11 @@ class Broker:
             f"listener {self.port} 127.0.0.1\nallow_anonymous false\nuser root\n"
             f"password_file {passwords}\npersistence true\npersistence_location {folder}/\n"
         )
+        if tls:
+            key = folder / "key.pem"
+            certify(self.certificate, key)
+            with self._conf.open("a") as conf:
+                conf.write(f"certfile {self.certificate}\nkeyfile {key}\n")
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -108,6 +114,13 @@ class Listener:
     def close(self) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+
+
+def certify(certificate: Path, key: Path) -> None:
+    """Write a certificate of 127.0.0.1, signed by itself, and its key."""
+    made = "req -x509 -newkey rsa:2048 -nodes -days 2 -addext subjectAltName=IP:127.0.0.1"
+    files = ["-subj", "/CN=127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", *made.split(), *files], check=True, capture_output=True)
 
 
 def free_port() -> int:

@@ -27,7 +27,7 @@ NOTICES = {
     "stuck": "No descriptions come.",
     "well": "Descriptions come again.",
 }
-LAST_WORDS = 10.0  # seconds that a sentence begun may take when the stream ends
+LAST_WORDS = 4.0  # seconds that a sentence begun may take when the stream ends
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Speech:
                 self._process.kill()
 
     def close(self) -> None:
-        """Say what waits, then end; what takes longer than 10 seconds is cut."""
+        """Say what waits, then end; what takes longer than 4 seconds is cut."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

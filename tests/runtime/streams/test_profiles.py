@@ -10,10 +10,21 @@ import pytest
 pytest.importorskip("yaml", reason="PyYAML reads profiles")
 pytest.importorskip("humanfriendly", reason="humanfriendly reads times")
 import stream_events
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgecap.runtime.errors import OptionsError
 from edgecap.runtime.streams.narrator import Narrator
 from edgecap.runtime.streams.profiles import load_profile, names, source_of
+
+TEXTS = [source_of(name) for name in names()]
+
+
+def cut(text: str) -> st.SearchStrategy[str]:
+    """The text without a piece of it."""
+    place = st.integers(0, len(text))
+    return st.tuples(place, place).map(lambda ends: text[: min(ends)] + text[max(ends) :])
+
 
 Write = Callable[[str], Path]
 
@@ -100,6 +111,21 @@ def test_what_is_wrong_is_named_with_its_place(write: Write, text: str, parts: l
     for part in parts:
         assert part in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@settings(deadline=None, max_examples=100)
+@given(text=st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(TEXTS).flatmap(cut))
+def test_any_text_is_a_profile_or_one_clear_line(
+    text: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
+    path.write_text(text, encoding="utf-8")
+    message = ""
+    try:
+        load_profile(path)
+    except OptionsError as error:  # anything else fails the test
+        message = str(error)
+    assert "\n" not in message
 
 
 def test_a_name_that_is_none() -> None:

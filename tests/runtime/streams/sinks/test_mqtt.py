@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from edgecap.runtime.errors import SinkError
 from edgecap.runtime.streams.controls import Controls
 from edgecap.runtime.streams.event import Event, Notice
 from edgecap.runtime.streams.frames import Frame
+from edgecap.runtime.streams.sinks import open_sink
 from edgecap.runtime.streams.sinks.base import Outlet
 from edgecap.runtime.streams.sinks.mqtt import Mqtt, MqttOptions
 from edgecap.runtime.streams.told import Note, tell
@@ -182,6 +184,25 @@ def test_a_wrong_password_is_one_clear_line(
     assert "EDGECAP_MQTT_PASSWORD" in str(error.value)
     assert "hunter22" not in str(error.value)
     assert "wrong" not in str(error.value)
+
+
+def test_encrypted(tmp_path: Path, make_event: Make, caplog: pytest.LogCaptureFixture) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    broker = Broker(tmp_path, tls=True)
+    try:
+        login = f"{broker.user}:{broker.password}@127.0.0.1:{broker.port}"
+        sink = open_sink(f"mqtts://{login}/root?camera=Tor&ca={broker.certificate}")
+        sink.write(make_event())  # returns when the broker has it
+        sink.close()
+        options = MqttOptions(
+            "127.0.0.1", broker.port, broker.user, broker.password, tls=True, answer_timeout=1.0
+        )
+        stranger = Mqtt(options)  # the system's authorities do not know the broker
+        assert "does not answer yet" in caplog.text
+        stranger.close()
+    finally:
+        broker.stop()
 
 
 def test_home_assistant_finds_and_commands_it(
