@@ -14,7 +14,7 @@ from edgecap.runtime.streams.sources.gstreamer import GstCapture
 from edgecap.runtime.streams.sources.jetson import choose_decoder, rtsp_pipeline
 from edgecap.runtime.streams.sources.opencv import OpenCvCapture, open_ffmpeg
 
-PORT = 554
+PORTS = {"rtsp": 554, "rtsps": 322}
 
 
 class RtspCamera(Camera):
@@ -56,7 +56,7 @@ class RtspCamera(Camera):
         name = f"{mask_credentials(self._uri)} cannot be opened"
         try:
             parts = urlsplit(self._uri)
-            host, port = parts.hostname, parts.port or PORT
+            host, port = parts.hostname, parts.port or PORTS.get(parts.scheme, 554)
         except ValueError:
             host = None
         if not host:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -19,6 +21,8 @@ from hypothesis import strategies as st
 from edgecap.runtime.errors import EdgeCapError, OptionsError, SourceError
 from edgecap.runtime.streams import open_source
 from edgecap.runtime.streams.sources import mask_credentials
+from edgecap.runtime.streams.sources.http import split_user
+from edgecap.runtime.streams.sources.rtsp import split_transport
 
 MakeVideo = Callable[..., Path]
 
@@ -282,6 +286,24 @@ def test_credentials_never_show(user: str, password: str) -> None:
     assert masked.endswith("***@10.0.0.7:554/stream1")
     assert masked.startswith("rtsp:/")
     assert len(masked.removesuffix("***@10.0.0.7:554/stream1").strip("/")) == len("rtsp:")
+
+
+@given(user=SIGNS, password=SIGNS, port=st.none() | st.integers(1, 65535))
+def test_a_user_goes_out_of_an_address_and_comes_whole(
+    user: str, password: str, port: int | None
+) -> None:
+    place = "camera.local" if port is None else f"camera.local:{port}"
+    address = f"http://{quote(user, safe='')}:{quote(password, safe='')}@{place}/a?b=1"
+    assert split_user(address, "camera") == (f"http://{place}/a?b=1", user, password)
+
+
+@given(address=st.text(max_size=60))
+def test_any_text_is_an_address_or_a_clear_error(address: str) -> None:
+    uri = f"http://{address}"
+    assert split_transport(uri)[1] in (None, "auto", "tcp", "udp")
+    with contextlib.suppress(SourceError):
+        bare, user, _ = split_user(uri, "camera")
+        assert (bare == uri) == (user is None)
 
 
 @pytest.mark.parametrize(
