@@ -66,8 +66,9 @@ class FirstSound:
 @click.command()
 @click.argument("video")
 @click.option("--sentences", default=40, show_default=True)
+@click.option("--note", help="What else the machine was doing, for the record.")
 @click.option("--out", type=click.Path(path_type=Path))
-def main(video: str, sentences: int, out: Path | None) -> None:
+def main(video: str, sentences: int, note: str | None, out: Path | None) -> None:
     """Caption VIDEO in real time, over and over, and time each sentence."""
     profile = load_profile("assistive")
     captioner = edgecap.load()
@@ -91,6 +92,7 @@ def main(video: str, sentences: int, out: Path | None) -> None:
         "command": command("benchmarks/first_word.py"),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
+        "note": note,
         "sentences": len(sink.total_ms) - 2,
         **{
             name: spread(np.array(values[2:]))  # the first two warm up
