@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, or TORCH to the requirement you want.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint types format check bench bench-peers soak wheel clean native-aarch64
+.PHONY: demo test lint types format check bench bench-peers gpu-bench soak wheel clean native-aarch64
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -46,6 +46,13 @@ bench-peers: $(VENV)/.test
 		build/peers/optimum/bin/pip install -q -r benchmarks/peers/requirements/optimum.txt; }
 	$(BIN)/python benchmarks/peers/run.py vit-gpt2 --photographs $(PHOTOGRAPHS) \
 		--out benchmarks/records/peers_vit_gpt2.json
+
+# On a machine with a GPU; elsewhere the record says that nothing was run. PICTURES=FOLDER compares
+# the captions of 500 photographs, too.
+gpu-bench: $(VENV)/.test
+	$(BIN)/python benchmarks/gpu/launches.py --out benchmarks/records/gpu_launches.json
+	$(BIN)/python benchmarks/gpu/run.py $(if $(PICTURES),--pictures $(PICTURES)) --out benchmarks/records/gpu.json
+	$(BIN)/python benchmarks/gpu/tables.py --write
 
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak_stream.py $(VIDEO) --minutes 60 --out benchmarks/records/soak_stream.json

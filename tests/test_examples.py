@@ -37,6 +37,11 @@ def test_caption_photo(photograph: str) -> None:
     assert out.count("or:") == 2
 
 
+def test_choose_engine(photograph: str) -> None:
+    assert run("examples/choose_engine.py", photograph, "onnxruntime").count(" ms]") == 1
+    assert ": " in run("examples/choose_engine.py", photograph).splitlines()[0]
+
+
 def test_stream_video(photograph: str) -> None:
     assert "ms]" in run("examples/stream_video.py", str(Path(photograph).parent))
 
