@@ -184,6 +184,13 @@ class Packed:
             tables = {"buffer": self._buffers, "words": {"": 0}}
             index = tables.get(part.kind, self._states)[part.name]
             made.segment[i] = SegmentStruct(PARTS[part.kind], index, part.width)
+        inputs, linear, norm = sum(part.width for part in op.parts), op.linear, op.norm
+        if (
+            linear.inputs != inputs
+            or (linear.bias is not None and linear.bias.shape != (linear.outputs,))
+            or (norm is not None and {norm.weight.shape, norm.bias.shape} != {(inputs,)})
+        ):
+            raise EngineError(f"a product of {inputs} values has weights of another size")
         made.outputs, made.activation = op.linear.outputs, ACTIVATIONS[op.activation]
         if op.residual:
             words = op.residual == WORDS

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecap.runtime.engines.cuda_spec import Floats, Linear, Norm
+from edgecap.runtime.engines.onnx_weights import attributes, fold, to_array
 
 if TYPE_CHECKING:
     import onnx
@@ -42,8 +43,6 @@ class Graph:
     """Nodes of a decoder by what they give."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        from onnx import numpy_helper
-
         self.nodes = list(model.graph.node)
         for node in self.nodes:
             if node.op_type in INTEGER:
@@ -52,7 +51,6 @@ class Graph:
         self.inputs = {value.name: value for value in model.graph.input}
         self.outputs = [value.name for value in model.graph.output]
         self._stored = {item.name: item for item in model.graph.initializer}
-        self._read = numpy_helper.to_array
         self._constants: dict[str, npt.NDArray[Any] | None] = {}
 
     # ---- constants ---------------------------------------------------------------------------
@@ -65,17 +63,17 @@ class Graph:
 
     def _fold(self, name: str) -> npt.NDArray[Any] | None:
         if name in self._stored:
-            return np.asarray(self._read(self._stored[name]))
+            return to_array(self._stored[name])
         node = self.producers.get(name)
         if node is None or node.op_type not in (*FOLDABLE, "Constant"):
             return None
-        values = {given: self.constant(given) for given in node.input if given}
-        if any(value is None for value in values.values()):
-            return None
-        from onnx.reference import ReferenceEvaluator
-
-        results: list[Any] = list(ReferenceEvaluator(node).run(None, values))
-        return np.asarray(results[0])
+        values: dict[str, npt.NDArray[Any]] = {}
+        for given in filter(None, node.input):
+            value = self.constant(given)
+            if value is None:
+                return None
+            values[given] = value
+        return fold(node, values)
 
     def floats(self, name: str, rank: int) -> Floats:
         value = self.constant(name)
@@ -263,12 +261,6 @@ def tied(head: Linear, words: Floats) -> Linear:
     if head.weight.shape == words.shape and np.array_equal(head.weight, words):
         return Linear(words, head.bias)
     return head
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    from onnx import helper
-
-    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
 
 
 def _to_float(node: onnx.NodeProto) -> bool:

@@ -122,7 +122,10 @@ class _Reader:
     def _table(self, name: str) -> Floats:
         node = self.graph.node(name, "Gather")
         require(self.graph.back(node.input[1]) == "token", "its inputs are not the words alone")
-        return self.graph.floats(node.input[0], 2)
+        table = self.graph.floats(node.input[0], 2)
+        vocab = self.graph.linear("logits").what.outputs
+        require(len(table) == vocab, "it reads other words than it says")
+        return table
 
     # ---- the look at the picture -------------------------------------------------------------
 

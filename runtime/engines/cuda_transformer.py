@@ -279,6 +279,7 @@ class _Reader:
             offset = self._offset(places.input[1])
             require(all(_axis(node) == 0 for node in (words, places)), "it looks up columns")
             table = graph.floats(words.input[0], 2)
+            require(len(table) == head.outputs, "it reads other words than it says")
             return TransformerSpec(
                 words=table,
                 places=graph.floats(places.input[0], 2),

@@ -23,8 +23,8 @@ constexpr size_t kMaxPlans = 8;
 // Calls `use` with a value of the type of the weights and one of the caches'.
 template <typename Use>
 cudaError_t WithTypes(int precision, const Use& use) {
-  if (precision == EDGECAP_FLOAT32) return use(float{}, float{});
-  if (precision == EDGECAP_FLOAT16) return use(__half{}, __half{});
+  if (precision == EDGECAP_WEIGHTS_F32) return use(float{}, float{});
+  if (precision == EDGECAP_WEIGHTS_F16) return use(__half{}, __half{});
   return use(int8_t{}, __half{});
 }
 

@@ -60,7 +60,7 @@ inline size_t AttentionSharedBytes(int group, int depth, int memory, int positio
 
 // Grid: heads, ceil(K / G), B.
 template <typename C, int G>
-__global__ void __launch_bounds__(kAttentionThreads) AttentionKernel(Attention<C> a) {
+__global__ void __launch_bounds__(kAttentionThreads, 4) AttentionKernel(Attention<C> a) {
   if (!a.step.control->keep_going) return;
   const int head = blockIdx.x, first = blockIdx.y * G, image = blockIdx.z;
   const int beams = a.step.beams, depth = a.depth, width = a.heads * depth;
@@ -168,7 +168,7 @@ inline size_t AdditiveSharedBytes(int places, int scores) {
 
 // Grid: R.
 template <typename C>
-__global__ void __launch_bounds__(kStepThreads) AdditiveKernel(AdditiveAttention<C> a) {
+__global__ void __launch_bounds__(kStepThreads, 2) AdditiveKernel(AdditiveAttention<C> a) {
   if (!a.step.control->keep_going) return;
   const int row = blockIdx.x, image = row / a.step.beams;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -219,7 +219,7 @@ enum class Layout : int {
 
 // Grid: any; every value of [B, heads, N, depth] once.
 template <typename C>
-__global__ void __launch_bounds__(kStepThreads)
+__global__ void __launch_bounds__(kStepThreads, 2)
     ArrangeMemoryKernel(const float* in, C* out, Layout layout, int heads, int places, int depth,
                         int count) {
   for (int i = blockIdx.x * kStepThreads + threadIdx.x; i < count; i += gridDim.x * kStepThreads) {
@@ -233,7 +233,7 @@ __global__ void __launch_bounds__(kStepThreads)
 }
 
 // The first state of every row: a picture's, [B, width] to side 0 of [2, R, width].
-__global__ void __launch_bounds__(kStepThreads)
+__global__ void __launch_bounds__(kStepThreads, 2)
     TileStateKernel(const float* in, float* out, int beams, int width, int count) {
   for (int i = blockIdx.x * kStepThreads + threadIdx.x; i < count; i += gridDim.x * kStepThreads) {
     out[i] = in[i / width / beams * width + i % width];

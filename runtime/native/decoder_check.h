@@ -18,10 +18,12 @@ class SpecCheck {
   std::string Run() {
     Require(s_.abi == EDGECAP_DECODER_ABI, "the description is of another version of the library");
     if (!error_.empty()) return error_;
-    Require(s_.precision >= EDGECAP_FLOAT32 && s_.precision <= EDGECAP_INT8, "unknown precision");
+    Require(s_.precision >= EDGECAP_WEIGHTS_F32 && s_.precision <= EDGECAP_WEIGHTS_I8,
+            "unknown precision");
     Require(s_.vocab >= 2 && s_.vocab <= 262144, "the vocabulary must have 2 to 262144 words");
     Require(s_.word_width >= 1 && s_.positions >= 1 && s_.words != nullptr, "no words");
-    Require(s_.precision != EDGECAP_INT8 || s_.word_scale != nullptr, "int8 words have no scale");
+    Require(s_.precision != EDGECAP_WEIGHTS_I8 || s_.word_scale != nullptr,
+            "int8 words have no scale");
     Require(s_.place_table == nullptr || (s_.places >= 1 && s_.place_offset >= 0), "no places");
     Require(s_.buffers >= 0 && s_.states >= 0 && s_.caches >= 0 && s_.memories >= 0 &&
                 s_.operations >= 1,
@@ -83,6 +85,7 @@ class SpecCheck {
 
   void Product(const EdgecapOperation& op) {
     Require(op.segments >= 1 && op.segments <= 3, "1 to 3 parts make an input");
+    if (!error_.empty()) return;
     int inputs = 0;
     for (int i = 0; error_.empty() && i < op.segments; ++i) {
       const EdgecapSegment& part = op.segment[i];
@@ -94,7 +97,8 @@ class SpecCheck {
       inputs += part.width;
     }
     Require(op.outputs >= 1 && op.weight != nullptr, "no weights");
-    Require(s_.precision != EDGECAP_INT8 || op.scale != nullptr, "int8 weights have no scale");
+    Require(s_.precision != EDGECAP_WEIGHTS_I8 || op.scale != nullptr,
+            "int8 weights have no scale");
     Require((op.gamma == nullptr) == (op.beta == nullptr), "half a norm");
     Require(op.activation >= EDGECAP_NONE && op.activation <= EDGECAP_TANH, "unknown activation");
     Require(op.keep == -1 || Buffer(op.keep) == inputs, "the kept input has another width");

@@ -11,6 +11,15 @@
 #define __grid_constant__
 #endif
 
+// Whether graphs have WHILE nodes; set to 0 it builds what CUDA before 12.4 gets.
+#ifndef EDGECAP_WHILE_NODES
+#if defined(__CUDACC__) && CUDART_VERSION >= 12040
+#define EDGECAP_WHILE_NODES 1
+#else
+#define EDGECAP_WHILE_NODES 0
+#endif
+#endif
+
 namespace edgecap::gpu {
 
 constexpr int kHeadFloats = 4096;   // logits of a block, and inputs beside them
@@ -23,7 +32,7 @@ struct LoopHandle {
 };
 
 __device__ __forceinline__ void TellLoop(const LoopHandle& loop, int going) {
-#if defined(__CUDACC__) && CUDART_VERSION >= 12040
+#if EDGECAP_WHILE_NODES
   if (loop.used && going >= 0) cudaGraphSetConditional(loop.handle, going);
 #else
   (void)loop;
@@ -85,7 +94,7 @@ __device__ __noinline__ inline int SelectWithoutLogits(const BeamView& v, int im
 
 // Grid: v.shape.parts blocks of `part` tokens each, a multiple of 64.
 template <typename W, int RT>
-__global__ void __launch_bounds__(kStepThreads)
+__global__ void __launch_bounds__(kStepThreads, 2)
     HeadKernel(Product<W> p, const __grid_constant__ BeamView v, int part, int input_floats,
                LoopHandle loop) {
   __shared__ SelectExchange<kStepWarps> exchange;
@@ -126,7 +135,7 @@ __global__ void __launch_bounds__(kStepThreads)
 }
 
 // Grid: B. Shared: the warps' sequences.
-__global__ void __launch_bounds__(kStepThreads)
+__global__ void __launch_bounds__(kStepThreads, 2)
     SelectKernel(const __grid_constant__ BeamView v, LoopHandle loop) {
   __shared__ SelectExchange<kStepWarps> exchange;
   if (!v.control->keep_going) return;

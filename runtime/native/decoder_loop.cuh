@@ -10,6 +10,8 @@
 
 namespace edgecap::gpu {
 
+static_assert(sizeof(LoopHandle::handle) == 8, "as cudaGraphConditionalHandle");
+
 enum Loop { kPlain = 0, kUnrolled = 1, kWhile = 2 };
 
 constexpr int kUnrolledSteps = 4;  // between two looks at the search
@@ -73,7 +75,7 @@ inline cudaError_t Instantiate(cudaGraph_t graph, void** made) {
   return error;
 }
 
-#if CUDART_VERSION >= 12040
+#if EDGECAP_WHILE_NODES
 // One graph: beginning -> WHILE (step) -> end. `stream` records and runs nothing.
 template <typename W, typename C>
 cudaError_t BuildWhile(Plan* plan, cudaStream_t stream) {
@@ -178,7 +180,7 @@ inline cudaError_t RunUnrolled(const Plan& plan, cudaStream_t stream) {
 template <typename W, typename C>
 cudaError_t Build(Plan* plan, cudaStream_t stream) {
   plan->loop = WantedLoop();
-#if CUDART_VERSION >= 12040
+#if EDGECAP_WHILE_NODES
   int driver = 0;
   cudaDriverGetVersion(&driver);
   if (plan->loop == kWhile) {

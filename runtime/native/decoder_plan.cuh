@@ -13,7 +13,7 @@
 namespace edgecap::gpu {
 
 inline size_t WeightBytes(int precision) {
-  return precision == EDGECAP_FLOAT32 ? 4 : precision == EDGECAP_FLOAT16 ? 2 : 1;
+  return precision == EDGECAP_WEIGHTS_F32 ? 4 : precision == EDGECAP_WEIGHTS_F16 ? 2 : 1;
 }
 inline int Stride(int precision, int inputs) {
   const int unit = static_cast<int>(kRowBytes / WeightBytes(precision));
@@ -29,7 +29,7 @@ struct Description {
   std::vector<int> buffers, states, caches;
   int processors = 1;
 
-  size_t KeptBytes() const { return spec.precision == EDGECAP_FLOAT32 ? 4 : 2; }
+  size_t KeptBytes() const { return spec.precision == EDGECAP_WEIGHTS_F32 ? 4 : 2; }
   static size_t Count(const EdgecapMemory& m) {
     return static_cast<size_t>(m.heads) * m.places * m.depth;
   }

@@ -316,7 +316,7 @@ __device__ void FinishRows(const Product<W>& p, const float* sums, int first, in
 
 // Grid: one block for each 64 / slices outputs.
 template <typename W, int RT>
-__global__ void __launch_bounds__(kStepThreads) ProductKernel(Product<W> p) {
+__global__ void __launch_bounds__(kStepThreads, 2) ProductKernel(Product<W> p) {
   if (!p.step.control->keep_going) return;
   const ProductShared shared = Divide<RT>(DynamicShared<float>());
   const int first = blockIdx.x * (kStepWarps * kTile / p.slices);
