@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 # Only the tests and training need it. Where pip would fetch a CUDA build of several GB, set
 # PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, or TORCH to the requirement you want.
 TORCH ?= torch==2.13.0
+NATIVE := $(wildcard runtime/native/*.cpp runtime/native/*.h runtime/native/*.cu runtime/native/*.cuh)
 
-.PHONY: demo test lint types format check bench bench-peers gpu-bench soak wheel clean native-aarch64
+.PHONY: demo test lint types format check bench bench-peers gpu-bench soak wheel clean native-aarch64 gpu-check kernels
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -17,7 +18,7 @@ test: $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror runtime/native/*.cpp runtime/native/*.h
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 types: $(VENV)/.test
 	$(BIN)/mypy
@@ -27,7 +28,7 @@ check: lint types test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i runtime/native/*.cpp runtime/native/*.h
+	$(BIN)/clang-format -i $(NATIVE)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,iqr,max,rounds
@@ -56,6 +57,16 @@ gpu-bench: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak_stream.py $(VIDEO) --minutes 60 --out benchmarks/records/soak_stream.json
+
+# The kernels' tests on this machine's GPU, built by its nvcc.
+gpu-check: $(VENV)/.test
+	@mkdir -p build
+	$(BIN)/python tools/compile_kernels.py --library build/libedgecap_cuda.so --targets native
+	EDGECAP_CUDA_LIBRARY=build/libedgecap_cuda.so $(BIN)/python -m pytest -m gpu
+
+# What the CUDA kernels take on every target GPU; needs nvcc and no GPU.
+kernels: $(VENV)/.test
+	$(BIN)/python tools/compile_kernels.py
 
 wheel: $(VENV)/.test
 	$(BIN)/pip wheel --no-deps -w dist .

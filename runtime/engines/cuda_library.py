@@ -82,7 +82,7 @@ class CudaLibrary:
     @property
     def architectures(self) -> tuple[str, ...]:
         """Compute capabilities it has code for, as ``("75", "87")``; ``("emulated",)`` on a CPU."""
-        return tuple(self.functions.edgecap_cuda_architectures().decode().split(";"))
+        return tuple(self.functions.edgecap_cuda_architectures().decode().split(","))
 
     def call(self, name: str, *arguments: Any) -> None:
         code = getattr(self.functions, name)(*arguments)

@@ -109,7 +109,7 @@ int edgecap_beam_results(const edgecap_beam_config* config, void* state, int cou
 /* One line on an error code. Valid until the thread's next call. */
 const char* edgecap_cuda_message(int code);
 
-/* Compute capabilities the kernels were built for, such as "75;87"; "emulated" for the CPU's. */
+/* Compute capabilities the kernels were built for, such as "75,87"; "emulated" for the CPU's. */
 const char* edgecap_cuda_architectures(void);
 
 /* Whether the kernels run on the current device. Where they do not, `text` gets one line. */
