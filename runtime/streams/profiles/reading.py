@@ -69,9 +69,10 @@ def _find(profile: str | PathLike[str]) -> Path:
 def _merged(path: Path, depth: int) -> dict[str, Any]:
     import yaml
 
+    text = source_of(path)
     try:
-        values = yaml.safe_load(source_of(path))
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: 2001-99-99, [[[[
         raise OptionsError(f"{path.name} is no YAML: {' '.join(str(error).split())}") from None
     values = {} if values is None else values
     if not isinstance(values, dict):

@@ -75,7 +75,12 @@ class AnnotatedVideo(FrameSink):
         if self._container is None:
             return
         try:
-            self._container.mux(self._stream.encode(None))
-        finally:
-            self._container.close()
+            try:
+                self._container.mux(self._stream.encode(None))
+            finally:
+                self._container.close()
+        except BaseException:
+            if self._path.suffix.lower() != ".mkv":  # nothing could play what is left of another
+                self._draft.unlink(missing_ok=True)
+            raise
         os.replace(self._draft, self._path)

@@ -102,6 +102,11 @@ def test_an_empty_file_is_a_profile_without_opinions(write: Write) -> None:
         ("extends: mine.yaml", ["extends is"]),
         ("- a list", ["holds no keys"]),
         ("stream: {", ["is no YAML"]),
+        ("about: 2001-99-99", ["is no YAML", "month"]),
+        ("stream: !!int many", ["is no YAML"]),
+        pytest.param("[" * 5000, ["is no YAML"], id="deep"),
+        ("1: 2", ["1 is no key"]),
+        ("hazards: {1: {say: x, words: [dog]}}", ["hazards"]),
         ("stream: !!python/object/apply:os.system [echo]", ["is no YAML"]),
     ],
 )

@@ -149,6 +149,31 @@ def test_odd_and_changing_sizes(tmp_path: Path) -> None:
     assert frames[0].pts < frames[1].pts < frames[2].pts
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_a_full_disk_ends_the_video_and_holds_nobody(
+    small_disk: Path, make_event: Make, name: str
+) -> None:
+    pytest.importorskip("av", reason="PyAV writes the file")
+    from edgecap.runtime.streams.sinks.annotated_video import AnnotatedVideo
+
+    sink = AnnotatedVideo(small_disk / name, patient=True)
+    generator = np.random.default_rng(0)
+    for index in range(3000):  # noise: kilobytes a frame, and 256 KiB to hold it
+        if sink._error is not None:
+            break
+        image = generator.integers(0, 255, (240, 320, 3), np.uint8)
+        sink.see(Frame(image, index, 0.0, 0.0, index / 10, "test"), passed=False)
+    sink._thread.join(60)
+    assert not sink._thread.is_alive()
+    with pytest.raises(OSError, match="No space"):
+        sink.write(make_event())
+    with pytest.raises(SinkGone):
+        sink.write(make_event())
+    sink.close()
+    left = [file.name for file in small_disk.iterdir()]
+    assert left == ([".out.part.mkv"] if name == "out.mkv" else [])
+
+
 def test_a_stream_without_frames_leaves_no_file(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="PyAV writes the file")
     from edgecap.runtime.streams.sinks.annotated_video import AnnotatedVideo
