@@ -22,7 +22,7 @@ static struct {
   size_t size;
 } blocks[MOST];
 static size_t used;
-static int primary;
+static int primary, streams;
 static __thread void* stack[16];
 static __thread int depth;
 
@@ -147,9 +147,10 @@ API cuMemHostGetDevicePointer_v2(uintptr_t* device, void* host, unsigned flags) 
 API cuStreamCreate(void** stream, unsigned flags) {
   (void)flags;
   if (!current()) return INVALID_CONTEXT;
-  return *stream = malloc(1), SUCCESS;
+  return *stream = malloc(1), ++streams, SUCCESS;
 }
-API cuStreamDestroy_v2(void* stream) { return free(stream), SUCCESS; }
+API cuStreamDestroy_v2(void* stream) { return free(stream), --streams, SUCCESS; }
+API emulated_streams(void) { return streams; }
 API cuStreamSynchronize(void* stream) { return stream && current() ? SUCCESS : INVALID_CONTEXT; }
 API cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t size, void* stream) {
   if (!current() || !stream) return INVALID_CONTEXT;

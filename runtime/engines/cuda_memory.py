@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
@@ -186,8 +187,11 @@ class CudaPython:
         return results[0] if len(results) == 1 else (tuple(results) or None)
 
     def _new_stream(self) -> int:
+        """A stream that ends with this object, but not at the end of the process."""
         with self.current():
-            return int(self._call("cuStreamCreate", NON_BLOCKING))
+            made = self._call("cuStreamCreate", NON_BLOCKING)
+        weakref.finalize(self, self._driver.cuStreamDestroy, made).atexit = False
+        return int(made)
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -199,7 +203,7 @@ class CudaPython:
 
     def another(self) -> CudaPython:
         twin = copy(self)
-        twin.stream = self._new_stream()
+        twin.stream = twin._new_stream()
         return twin
 
     def memory(self) -> tuple[int, int]:

@@ -175,6 +175,27 @@ def test_each_thread_and_each_stream(driver: EmulatedDriver, binding: str) -> No
     assert out.split() == ["[]", "4"]
 
 
+def test_streams_end_with_what_holds_them(driver: EmulatedDriver, binding: str) -> None:
+    """A model that is loaded again and again must not leave streams behind."""
+    out = driver.run(
+        """
+        import ctypes, gc
+        from edgecap.runtime.engines.cuda_memory import open_cuda
+        count = ctypes.CDLL("libcuda.so.1").emulated_streams
+        first = open_cuda()
+        for _ in range(5):
+            first.another()
+        gc.collect()
+        print(count())
+        del first
+        gc.collect()
+        print(count())
+        """,
+        binding,
+    )
+    assert out.split() == ["1", "0"]
+
+
 def test_a_call_that_fails_is_named(driver: EmulatedDriver) -> None:
     out = driver.run(
         """
