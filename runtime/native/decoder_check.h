@@ -102,6 +102,10 @@ class SpecCheck {
     Require((op.gamma == nullptr) == (op.beta == nullptr), "half a norm");
     Require(op.activation >= EDGECAP_NONE && op.activation <= EDGECAP_TANH, "unknown activation");
     Require(op.keep == -1 || Buffer(op.keep) == inputs, "the kept input has another width");
+    Require(op.keep == -1 ||
+                (op.keep != op.residual && (op.keep != op.out || op.to == EDGECAP_TO_LSTM ||
+                                            op.to == EDGECAP_TO_GRU || op.to == EDGECAP_TO_LOGITS)),
+            "the kept input would overwrite what is read or written");
     for (int i = 0; i < op.segments; ++i) {
       Require(op.keep == -1 || op.segment[i].from != EDGECAP_FROM_BUFFER ||
                   op.segment[i].index != op.keep,

@@ -58,10 +58,10 @@ cudaError_t RunPlain(const Plan& plan, cudaStream_t stream) {
 
 #ifdef __CUDACC__
 
-// Records what `work` queues as a graph. Other threads may use the device meanwhile.
+// Records what `work` queues as a graph. Relaxed: kernels may be loaded by their first launch.
 template <typename Work>
 cudaError_t Capture(cudaStream_t stream, cudaGraph_t* graph, const Work& work) {
-  cudaError_t error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+  cudaError_t error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed);
   if (error != cudaSuccess) return error;
   error = work();
   const cudaError_t ended = cudaStreamEndCapture(stream, graph);
@@ -109,7 +109,7 @@ cudaError_t BuildWhile(Plan* plan, cudaStream_t stream) {
   if (error == cudaSuccess) {
     body = node.conditional.phGraph_out[0];
     then(cudaStreamBeginCaptureToGraph(stream, body, nullptr, nullptr, 0,
-                                       cudaStreamCaptureModeThreadLocal));
+                                       cudaStreamCaptureModeRelaxed));
   }
   if (error == cudaSuccess) {
     const cudaError_t stepped = Launches<W, C>(*plan, stream).Step(LoopHandle{handle, 1});

@@ -71,5 +71,5 @@ def test_one_picture_is_selected_by_the_last_block(
     assert [h.tokens for h in found.hypotheses[0]] == [h.tokens for h in wanted.hypotheses[0]]
     # Two layers of eight launches and one that ends in the selection.
     assert decoder.describe().launches == 17
-    loop = "plain" if cuda.device.name == "CPU" else "graph with a WHILE node"
-    assert decoder.describe().loop == loop
+    graphs = ("unrolled graph", "graph with a WHILE node")  # by the driver's version
+    assert decoder.describe().loop in (("plain",) if cuda.device.name == "CPU" else graphs)
