@@ -18,8 +18,12 @@ namespace edgecap::gpu {
 namespace {
 
 constexpr int kWarps = 8;
-// What registers are left room for; doubles take two each.
-constexpr int kBlocksPerProcessor = EDGECAP_FAST_DOUBLE ? 2 : 3;
+// As many as registers leave room for: doubles take two each, and ptxas wants more from 10.0 on.
+#if defined(__CUDA_ARCH__) && (EDGECAP_FAST_DOUBLE || __CUDA_ARCH__ >= 1000)
+constexpr int kBlocksPerProcessor = 2;
+#else
+constexpr int kBlocksPerProcessor = 3;
+#endif
 
 union StepExchange {
   PartialExchange<kWarps> partial;
