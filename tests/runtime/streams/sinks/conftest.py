@@ -29,4 +29,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a file system")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(
+        ["umount", "-l", str(folder)], check=True
+    )  # also where a failed test holds a file
