@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Protocol, runtime_checkable
 
 from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
-from edgecap.runtime.decoding.search import Hypothesis, MakeSearch, make_search
+from edgecap.runtime.decoding.search import BeamSearch, Hypothesis, MakeSearch, make_search
 from edgecap.runtime.engines.base import Encoded, Engine
 
 
@@ -34,6 +34,15 @@ class DecodesCaptions(Protocol):
 
     def decode(self, encoded: Encoded, options: DecodingOptions, special: SpecialTokens) -> Decoded:
         """The meaning of ``generate``; ``options.max_new_tokens`` is at most T."""
+
+
+@runtime_checkable
+class RunsSearches(Protocol):
+    """What a step runner may have besides ``step``: several steps of model and search in a call."""
+
+    def run(self, search: BeamSearch, steps: int) -> tuple[bool, float] | None:
+        """At most ``steps`` steps: whether the search is done, and the seconds inside the decoder.
+        None where the runner cannot drive this search; nothing is changed then."""
 
 
 def generate(
@@ -66,12 +75,21 @@ def generate(
     inside = 0.0
     position = 0
     truncated = False
+    driver = runner if isinstance(runner, RunsSearches) else None
+    at_once = limit if should_stop is None else 1
     while True:
-        before = perf_counter()
-        logits = runner.step(tokens, position, parents, ancestry)
-        inside += perf_counter() - before
-        position += 1
-        if search.step(logits):
+        found = driver.run(search, at_once) if driver is not None else None
+        if found is not None:
+            done, seconds = found
+            inside += seconds
+            position = search.position
+        else:
+            before = perf_counter()
+            logits = runner.step(tokens, position, parents, ancestry)
+            inside += perf_counter() - before
+            position += 1
+            done = search.step(logits)
+        if done:
             break
         if should_stop is not None and should_stop():
             truncated = True

@@ -56,6 +56,11 @@ class NativeSearch:
     def position(self) -> int:
         return int(self._core.position)
 
+    @property
+    def core(self) -> Any:
+        """The C++ search itself, for native engines that step model and search in one call."""
+        return self._core.core()
+
     def step(self, logits: npt.NDArray[np.float32]) -> bool:
         return bool(self._core.step(logits))
 

@@ -13,6 +13,7 @@
 #include "beam.h"
 #include "cider.h"
 #include "meteor.h"
+#include "step_bindings.h"
 
 namespace nb = nanobind;
 using nb::literals::operator""_a;
@@ -51,6 +52,9 @@ class Search {
   }
 
   int position() const { return beam_.position(); }
+
+  // For what steps model and search in one call; valid as long as this search.
+  nb::capsule Core() { return nb::capsule(&beam_, "edgecap.BeamSearch"); }
 
   // (tokens, score, logprobs) of the best `count` hypotheses of one image.
   nb::list Best(int image, int count) const {
@@ -223,7 +227,9 @@ NB_MODULE(_native, m) {
           "bos"_a, "eos"_a, "pad"_a, "suppress_tokens"_a)
       .def("step", &Search::Step, "logits"_a.noconvert())
       .def_prop_ro("position", &Search::position)
+      .def("core", &Search::Core)
       .def("best", &Search::Best, "image"_a, "count"_a);
   BindCider(m);
   BindMeteor(m);
+  edgecap::BindStep(m);
 }

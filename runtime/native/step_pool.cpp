@@ -1,0 +1,115 @@
+#include "step_pool.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace edgecap {
+namespace {
+
+constexpr int kPartBits = 20;
+constexpr uint64_t kPartMask = (uint64_t{1} << kPartBits) - 1;
+constexpr int kSpins = 4000;  // some tens of microseconds, longer than a beam search step
+
+void Pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+// Spins at first, then lets others run.
+void WaitALittle(int* spins) {
+  if (++*spins < kSpins) {
+    Pause();
+  } else {
+    sched_yield();
+  }
+}
+
+}  // namespace
+
+StepPool::StepPool(int threads) : threads_(std::max(1, threads)), process_(getpid()) {
+  for (int i = 1; i < threads_; ++i) helpers_.emplace_back([this] { Serve(); });
+}
+
+StepPool::~StepPool() {
+  if (process_ != getpid()) {  // after fork() there is nothing to join
+    for (std::thread& helper : helpers_) helper.detach();
+    return;
+  }
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closing_ = true;
+    awake_.store(false, std::memory_order_relaxed);
+  }
+  wake_.notify_all();
+  for (std::thread& helper : helpers_) helper.join();
+}
+
+void StepPool::Begin() {
+  if (threads_ == 1) return;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    awake_.store(true, std::memory_order_relaxed);
+  }
+  wake_.notify_all();
+}
+
+void StepPool::End() {
+  if (threads_ == 1) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  awake_.store(false, std::memory_order_relaxed);
+}
+
+void StepPool::RunShared(int count, Call call, void* context) {
+  call_.store(call, std::memory_order_relaxed);
+  context_.store(context, std::memory_order_relaxed);
+  left_.store(count, std::memory_order_relaxed);
+  const uint64_t round = (ticket_.load(std::memory_order_relaxed) >> (2 * kPartBits)) + 1;
+  ticket_.store(round << (2 * kPartBits) | static_cast<uint64_t>(count) << kPartBits,
+                std::memory_order_release);
+  while (TakeOne()) {
+  }
+  int spins = 0;
+  while (left_.load(std::memory_order_acquire) != 0) WaitALittle(&spins);
+}
+
+bool StepPool::TakeOne() {
+  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+  while (true) {
+    const uint64_t part = ticket & kPartMask;
+    if (part >= ((ticket >> kPartBits) & kPartMask)) return false;
+    // While a part of this round is left, these two belong to it.
+    const Call call = call_.load(std::memory_order_relaxed);
+    void* context = context_.load(std::memory_order_relaxed);
+    if (ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                      std::memory_order_acquire)) {
+      call(context, static_cast<int>(part));
+      left_.fetch_sub(1, std::memory_order_release);
+      return true;
+    }
+  }
+}
+
+void StepPool::Serve() {
+  while (true) {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] { return closing_ || awake_.load(std::memory_order_relaxed); });
+      if (closing_) return;
+    }
+    int spins = 0;
+    while (awake_.load(std::memory_order_relaxed)) {
+      if (TakeOne()) {
+        spins = 0;
+      } else {
+        WaitALittle(&spins);
+      }
+    }
+  }
+}
+
+}  // namespace edgecap

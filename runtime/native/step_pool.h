@@ -1,0 +1,63 @@
+// A few threads that work on one decode and sleep afterwards.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace edgecap {
+
+// Threads take numbered parts from one counter, so a thread that the system has put aside holds
+// nobody up: the caller does its parts. Between Begin and End they spin, outside they sleep, so
+// that an encoder finds the cores free.
+class StepPool {
+ public:
+  // threads : the caller is one of them
+  explicit StepPool(int threads);
+  ~StepPool();
+  StepPool(const StepPool&) = delete;
+  StepPool& operator=(const StepPool&) = delete;
+
+  int threads() const { return threads_; }
+  void Begin();
+  void End();
+
+  // Calls work(part) for parts 0 to count - 1, each once, and returns when all are done.
+  template <typename Work>
+  void Run(int count, Work&& work) {
+    if (threads_ == 1 || count < 2) {
+      for (int part = 0; part < count; ++part) work(part);
+      return;
+    }
+    RunShared(
+        count, [](void* context, int part) { (*static_cast<std::decay_t<Work>*>(context))(part); },
+        &work);
+  }
+
+ private:
+  using Call = void (*)(void*, int);
+
+  void RunShared(int count, Call call, void* context);
+  bool TakeOne();
+  void Serve();
+
+  const int threads_;
+  std::vector<std::thread> helpers_;
+  int64_t process_;  // that the helpers run in; a child process has none
+  // Round (24 bits), parts (20), next part (20): one word, so that a part is never taken of a
+  // round that is over.
+  std::atomic<uint64_t> ticket_{0};
+  std::atomic<Call> call_{nullptr};
+  std::atomic<void*> context_{nullptr};
+  std::atomic<int> left_{0};
+  std::atomic<bool> awake_{false};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool closing_ = false;
+};
+
+}  // namespace edgecap
