@@ -4,8 +4,8 @@
         --calibrate flickr8k:data/flickr8k=val --test flickr8k:data/flickr8k=test \\
         --out benchmarks/records/precisions.json
 
-All precisions take turns picture by picture, so that a change of the machine's speed hits all. The
-floor of a step is the bytes of its weights over the machine's read bandwidth, which is measured.
+Sizes are those of the unpacked files. All precisions take turns picture by picture, so that a
+change of the machine's speed hits all. Decoder steps are those of ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from edgecap.export.model import write_source
 from edgecap.export.photographs import read_photographs
 from edgecap.export.precision import PRECISIONS, Converter, PrecisionOptions
 from edgecap.export.sources import open_source
+from edgecap.runtime.bundle import read_bundle
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.image import resize_image
 from edgecap.training.data import CaptionedImage, load_pixels
@@ -73,7 +74,7 @@ def main(
             rows[name] = {
                 "encoder": made.quantisation.encoder,
                 "decoder": made.quantisation.decoder,
-                "mb": round(path.stat().st_size / 1e6, 2),
+                "mb": round(sum(map(len, read_bundle(path).files.values())) / 1e6, 2),
                 "layers_left_in_float": len(made.float_layers),
             }
         for name, figures in times(captioners, images, beams, rounds).items():
