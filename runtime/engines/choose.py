@@ -24,6 +24,7 @@ from edgecap.runtime.errors import EdgeCapError, EngineError, OptionsError
 VARIABLE = "EDGECAP_ENGINE"
 ENGINES = ("auto", "onnxruntime", "cuda", "tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt")
 CPU = "onnxruntime"
+NATIVE = "native"  # own decoder steps on the CPU; taken where it is asked for by name
 PROVIDERS = {
     "onnxruntime-cuda": "CUDAExecutionProvider",
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
@@ -93,7 +94,7 @@ def choose_engine(
     """
     asked = check_name(asked)
     opener = Opener(bundle, threads)
-    if asked not in ("auto", CPU) and (problem := driver_problem()):
+    if asked not in ("auto", CPU, NATIVE) and (problem := driver_problem()):
         notice = f"engine {asked!r} was asked for, but there is {problem}: the CPU runs the model"
         engine, choice = opener.open(CPU)
         passed_over = (PassedOver(asked, problem),)
@@ -110,9 +111,9 @@ def choose_engine(
 def check_name(asked: str | None) -> str:
     """``asked``, else the environment's wish, else "auto". Raises ``OptionsError``."""
     name = asked if asked is not None else os.environ.get(VARIABLE) or "auto"
-    if name not in ENGINES:
+    if name not in (*ENGINES, NATIVE):
         where = "engine" if asked is not None else VARIABLE
-        raise OptionsError(f"{where} is {name!r}; give one of {', '.join(ENGINES)}")
+        raise OptionsError(f"{where} is {name!r}; give one of {', '.join((*ENGINES, NATIVE))}")
     return name
 
 
@@ -122,7 +123,7 @@ def _first_that_works(
     passed_over: list[PassedOver] = []
     for name, encoder in candidates:
         try:
-            if name != CPU and (problem := driver_problem()):
+            if name not in (CPU, NATIVE) and (problem := driver_problem()):
                 raise EngineError(problem)
             engine, choice = opener.open(name, encoder)
         except (EdgeCapError, ImportError, OSError, RuntimeError) as error:
@@ -161,6 +162,8 @@ class Opener:
             return CudaEngine(steps, decoder), EngineChoice(name, name, summary)
         if name == "tensorrt":
             return self._tensorrt(False)
+        if name == NATIVE:
+            return self._native()
         return self._cpu() if name == CPU else self._provider(name)
 
     def _cuda_decoder(self) -> DecodesCaptions:
@@ -219,3 +222,11 @@ class Opener:
         engine = OnnxEngine(self._bundle, threads=self._threads)
         many = "1 thread" if engine.threads == 1 else f"{engine.threads} threads"
         return engine, EngineChoice(CPU, CPU, f"ONNX Runtime {ort.__version__} on the CPU, {many}")
+
+    def _native(self) -> tuple[Engine, EngineChoice]:
+        from edgecap.runtime.engines.native_step import NativeStepEngine
+
+        engine = NativeStepEngine(self._bundle, threads=self._threads)
+        many = "1 thread" if engine.threads == 1 else f"{engine.threads} threads"
+        summary = f"encoder: ONNX Runtime; decoder: own CPU kernels in {engine.precision}"
+        return engine, EngineChoice(NATIVE, NATIVE, f"{summary} ({engine.kernel}), {many}")
