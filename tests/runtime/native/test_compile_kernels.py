@@ -45,10 +45,10 @@ def test_all_kernels_for_all_targets(tool: ModuleType, nvcc: None) -> None:
 def test_a_kernel_that_spills_is_refused(
     tool: ModuleType, nvcc: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real one: 200 floats alive in 32 registers."""
+    """A real one: 200 floats alive in 64 registers."""
     (tmp_path / "greedy.cu").write_text(
         "template <typename T>\n"
-        "__global__ void __launch_bounds__(1024, 2) Greedy(T* x) {\n"
+        "__global__ void __launch_bounds__(1024) Greedy(T* x) {\n"
         "  T kept[200];\n"
         "#pragma unroll\n"
         "  for (int i = 0; i < 200; ++i) kept[i] = x[i * 1024 + threadIdx.x];\n"
@@ -69,7 +69,7 @@ def test_a_kernel_that_spills_is_refused(
 
     assert CliRunner().invoke(tool.main, arguments).exit_code == 0
     found = json.loads(record.read_text())["kernels"]["greedy.cu: Greedy<float>"]["87"]
-    assert found["registers"] <= 32
+    assert found["registers"] <= 64
     assert found["spill"] > 0
     assert (
         CliRunner().invoke(tool.main, [*arguments, "--check"]).exit_code == 0
