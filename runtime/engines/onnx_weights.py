@@ -7,6 +7,7 @@ are declared here; names and numbers are those of onnx.proto, and what is not de
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,7 +81,10 @@ _FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
 @functools.cache
 def _model_class() -> Any:
     try:
-        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+        # By name: the package has no types for checkers.
+        descriptor_pb2: Any = importlib.import_module("google.protobuf.descriptor_pb2")
+        descriptor_pool: Any = importlib.import_module("google.protobuf.descriptor_pool")
+        message_factory: Any = importlib.import_module("google.protobuf.message_factory")
     except ImportError:
         raise MissingExtraError(
             "reading a decoder's weights needs protobuf: pip install protobuf"
@@ -107,12 +111,11 @@ def _model_class() -> Any:
 
 def load_model(data: bytes, name: str) -> Any:
     """The file as a message with the fields of ``MESSAGES``. Raises ``BundleError``."""
-    from google.protobuf.message import DecodeError
-
     model = _model_class()()
+    errors: Any = importlib.import_module("google.protobuf.message")
     try:
         model.ParseFromString(data)
-    except DecodeError:
+    except errors.DecodeError:
         raise BundleError(f"{name} is no ONNX file") from None
     return model
 
