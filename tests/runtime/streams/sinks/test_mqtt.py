@@ -118,9 +118,10 @@ def test_events_wait_for_the_broker_and_come_in_order(
         came = listener.of(f"{BASE}/{topic}")
         if topic == "tracked_object_update":
             came = [json.loads(text)["description"] for text in came]
-        once = list(dict.fromkeys(came))  # one whose confirmation was lost may come twice
+        once = list(dict.fromkeys(came))
         assert once == [f"caption {frame}" for frame in range(33)]
-        assert len(came) <= len(once) + 1
+        # The one on its way when the broker went comes again at each new connection (QoS 1).
+        assert len({text for text in came if came.count(text) > 1}) <= 1
     assert caplog.text.count("was lost") == 1
     assert caplog.text.count("answers again") == 1
 
