@@ -142,6 +142,7 @@ def main(
         "machine": machine(),
         "video": Path(video).name,
         "model": captioner.name,
+        "engine": captioner.engine_choice.engine,
         "seconds": round(report.seconds, 1),
         "ended": report.ended,
         "frames": report.received,
