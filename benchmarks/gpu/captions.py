@@ -24,7 +24,7 @@ from machine import Bench, rounded
 from models import SIZES, TOKENS, make
 from torch_graph import TorchGraphEngine
 
-from edgecap.export.floors import bundle_cost
+from edgecap.bench.step_cost import bundle_cost
 from edgecap.runtime.bundle import Bundle, read_bundle
 from edgecap.runtime.decoding.loop import generate
 from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens

@@ -20,7 +20,7 @@ import click
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import command, machine, write_atomically
 
-from edgecap.export.floors import MODELS, TOKENS, bundle_cost
+from edgecap.bench.step_cost import MODELS, TOKENS, bundle_cost
 from edgecap.models import resolve
 from edgecap.runtime.bundle import Bundle, read_bundle
 

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import click
 
-from edgecap.export.floors import BOARDS, GAP_US, MODELS, SHARE, TOKENS
+from edgecap.bench.devices import BY_KEY
+from edgecap.bench.step_cost import MODELS, TOKENS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "gpu.md"
 LAUNCHES = ROOT / "benchmarks" / "records" / "gpu_launches.json"
 MEASURED = ROOT / "benchmarks" / "records" / "gpu.json"
 BEAMS = 4
+BOARDS = tuple(BY_KEY[key] for key in ("orin-nano", "orin-nano-super", "agx-orin", "thor", "h200"))
 
 
 def tables() -> dict[str, str]:
@@ -56,10 +58,11 @@ def projection() -> str:
             times.append(f"{least:.2f} / **{cost.projected_ms(board, beams=BEAMS):.1f}**")
         rows.append([cost.name, str(cost.launches), *times])
     heads = [f"fp16, K = {BEAMS}, {TOKENS} tokens", "kernels a step", *(b.name for b in BOARDS)]
-    jetson, server = f"{GAP_US['jetson']:g} µs", f"{GAP_US['server']:g} µs"
+    share = {board.share for board in BOARDS}.pop()
+    gaps = {board.kind: f"{board.launch_us:g} µs" for board in BOARDS}
     return table(heads, rows) + (
-        f"\n\nProjected = floor / {SHARE:g} + {TOKENS} steps of kernels, each {jetson} after the "
-        f"last on a Jetson and {server} on a server. Both are assumptions."
+        f"\n\nProjected = floor / {share:g} + {TOKENS} steps of kernels, each {gaps['jetson']} "
+        f"after the last on a Jetson and {gaps['server']} on a server. Both are assumptions."
     )
 
 

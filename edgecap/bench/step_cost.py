@@ -1,43 +1,21 @@
-"""Bytes, operations and launches of a decoder step, and what a GPU's bandwidth allows at best.
+"""Bytes, operations and launches of a decoder step of this project's own kernels.
 
 A step of a small captioner reads every weight once, whatever it does with them: bytes over
-bandwidth is the floor of its time. Floors are arithmetic, not measurements; projections add two
-assumptions, which are named.
+bandwidth is the floor of its time. Floors are arithmetic, not measurements; projections add what
+``devices.Device`` assumes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgecap.bench.devices import Device
 from edgecap.runtime.bundle import Bundle
+from edgecap.runtime.errors import OptionsError
 
 WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 CACHE_BYTES = {"fp32": 4, "fp16": 2, "int8": 2}
 TOKENS = 16
-# Assumed, for projections alone: the share of the bandwidth that kernels of a few rows reach, and
-# the time from the end of one kernel of a graph to the start of the next.
-SHARE = 0.5
-GAP_US = {"server": 1.5, "jetson": 4.0}
-
-
-@dataclass(frozen=True)
-class Board:
-    """A GPU: memory bandwidth in GB/s (10^9 bytes a second), multiprocessors, kind of host."""
-
-    name: str
-    bandwidth: float
-    processors: int
-    host: str = "jetson"
-
-
-# Bandwidths as NVIDIA states them for the module's memory.
-BOARDS = (
-    Board("Orin Nano 8 GB", 68.0, 8),
-    Board("Orin Nano Super", 102.0, 8),
-    Board("AGX Orin", 204.8, 16),
-    Board("Thor", 273.0, 20),
-    Board("H200", 4800.0, 132, "server"),
-)
 
 
 @dataclass(frozen=True)
@@ -75,15 +53,20 @@ class StepCost:
         """Multiply-adds of the products of ``rows`` rows."""
         return self.weights * rows
 
-    def floor_ms(self, board: Board, tokens: int = TOKENS, **step: object) -> float:
+    def floor_ms(self, device: Device, tokens: int = TOKENS, **step: object) -> float:
         """The least time of a caption's decode: bytes over bandwidth."""
         size = self.bytes_a_step(tokens=tokens, **step)  # type: ignore[arg-type]
-        return tokens * size / board.bandwidth / 1e6
+        return tokens * size / device.bandwidth / 1e6
 
-    def projected_ms(self, board: Board, tokens: int = TOKENS, **step: object) -> float:
-        """The floor at ``SHARE`` of the bandwidth, and a gap for every launch: a projection."""
-        gaps = tokens * self.launches * GAP_US[board.host] / 1e3
-        return self.floor_ms(board, tokens, **step) / SHARE + gaps
+    def projected_ms(self, device: Device, tokens: int = TOKENS, **step: object) -> float:
+        """The floor at a share of the bandwidth, and a gap for every launch: a projection.
+
+        Raises ``OptionsError`` for a device of which no share is assumed.
+        """
+        if device.share is None:
+            raise OptionsError(f"no share of the bandwidth of {device.name} is assumed; give a GPU")
+        gaps = tokens * self.launches * device.launch_us / 1e3
+        return self.floor_ms(device, tokens, **step) / device.share + gaps
 
 
 def transformer_cost(

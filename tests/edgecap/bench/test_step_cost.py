@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from edgecap.export import floors
+from edgecap.bench import step_cost as floors
+from edgecap.bench.devices import DEVICES, Device, find_device
 from edgecap.models import bundled
 from edgecap.runtime.bundle import read_bundle
+from edgecap.runtime.errors import OptionsError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_gpt2_has_the_parameters_of_transformers() -> None:
@@ -59,12 +61,23 @@ def test_rows_share_weights_and_pictures_share_nothing() -> None:
         1000 + 10 * 4 + 8 * 4 + 20 * 2
     )
     assert cost.bytes_a_step("int8", tokens=1) == 1000 + 10 + 2 * 20
-    board = floors.Board("b", bandwidth=1.0, processors=1)
+    device = Device("b", "b", 1.0, 1.0, 1.0, 1.0, 4.0, 1.0, 1, "made up")
     size = cost.bytes_a_step(tokens=10)
-    assert cost.floor_ms(board, tokens=10) == pytest.approx(10 * size / 1e6)
-    assert cost.projected_ms(board, tokens=10) == pytest.approx(
-        10 * size / 1e6 / floors.SHARE + 10 * 3 * floors.GAP_US["jetson"] / 1e3
+    assert cost.floor_ms(device, tokens=10) == pytest.approx(10 * size / 1e6)
+    assert cost.projected_ms(device, tokens=10) == pytest.approx(
+        10 * size / 1e6 / 0.5 + 10 * 3 * 4.0 / 1e3
     )
+    with pytest.raises(OptionsError, match="give a GPU"):
+        cost.projected_ms(find_device("rpi5"))
+
+
+def test_devices_are_what_they_say() -> None:
+    assert len({device.key for device in DEVICES}) == len(DEVICES) == 7
+    for device in DEVICES:
+        assert device.fp32 <= device.fp16 <= device.int8
+        assert device.source
+    with pytest.raises(OptionsError, match="orin-nano, orin-nano-super"):
+        find_device("nano")
 
 
 def test_the_page_agrees_with_the_code() -> None:
