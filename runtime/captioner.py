@@ -96,6 +96,19 @@ class Captioner:
         """A picture, uint8 RGB [H, W, 3], as the encoder takes it, uint8 [S, S, 3]."""
         return resize_image(rgb, self.manifest.image)
 
+    def prepare(self, image: ImageLike, *, channels: str | None = None) -> RGB:
+        """A picture as the encoder takes it, uint8 [S, S, 3]; from any thread, without waiting.
+
+        image, channels : as ``load_image`` takes them. Raises ``ImageError``.
+        """
+        return self.resize(load_image(image, channels, enough=self._enough))
+
+    @property
+    def _enough(self) -> int | None:
+        # Pillow's filters are for models that expect its exact pixels: those see all of a picture.
+        spec = self.manifest.image
+        return _SPARE * spec.side if spec.resample == "area" else None
+
     @overload
     def __call__(
         self,
@@ -236,9 +249,7 @@ class Captioner:
     ) -> list[Caption]:
         begin = perf_counter()
         pictures = []
-        spec = self.manifest.image
-        # Pillow's filters are for models that expect its exact pixels: those see all of a picture.
-        enough = _SPARE * spec.side if spec.resample == "area" else None
+        enough = self._enough
         for index, source in enumerate(images):
             try:
                 pictures.append(load_image(source, channels, enough=enough))
