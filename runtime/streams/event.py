@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from edgecap.runtime.streams.frames import Header
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -42,6 +44,7 @@ class Event:
     refresh (unchanged for ``max_age``), asked (``describe_now``), interval or always (no gate).
     ``truncated``: the deadline ended the search early. ``draft``: "kept" where the last caption was
     verified against this frame and said again, "refused" where it was and decoded anew, else None.
+    ``header``: of the ROS 2 message that brought the frame, if one did.
     """
 
     source: str
@@ -58,6 +61,7 @@ class Event:
     dropped: Dropped
     truncated: bool = False
     draft: str | None = None
+    header: Header | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that strict JSON can hold: times also as ISO 8601, no NaN or infinity."""
@@ -84,6 +88,7 @@ class Event:
             },
             "truncated": bool(self.truncated),
             "draft": self.draft,
+            **({} if self.header is None else {"header": self.header._asdict()}),
         }
 
 

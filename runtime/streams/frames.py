@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+
+class Header(NamedTuple):
+    """Header of the ROS 2 message that brought a frame, to the nanosecond.
+
+    sec, nanosec, frame_id : as in ``std_msgs/Header``
+    logged : nanoseconds since 1970 at which a bag's recorder took the message; None: of no bag
+    """
+
+    sec: int
+    nanosec: int
+    frame_id: str
+    logged: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +34,7 @@ class Frame:
     pts : position on the file's own timeline in seconds, growing over loops; None where the
         source has no timeline (pictures) or none to rely on (cameras)
     source : the source's name, credentials masked; in a folder the picture's own path
+    header : of the ROS 2 message that brought it, if one did
     """
 
     image: npt.NDArray[np.uint8]
@@ -29,6 +44,7 @@ class Frame:
     pts: float | None
     source: str
     channels: str = "BGR"
+    header: Header | None = None
 
     @property
     def seconds(self) -> float:

@@ -177,6 +177,7 @@ class Lane:
             dropped=Dropped(since_last, dropped, job.dropped),
             truncated=caption.truncated,
             draft=job.verdict,
+            header=frame.header,
         )
         return event if self._tell is None else self._tell(event)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edgecap.runtime.streams.frames import Frame
+from edgecap.runtime.streams.frames import Frame, Header
 
 LOG = logging.getLogger("edgecap.streams")
 CLOSE_GRACE = 2.0  # seconds that close() waits beyond the read timeout for a read to return
@@ -28,12 +28,14 @@ class Picture(NamedTuple):
     pts : seconds on the source's own timeline
     name : where it is not the source's
     captured : moment of capture on ``time.monotonic``, where the source knows better than "now"
+    header : of the ROS 2 message that brought it
     """
 
     image: npt.NDArray[np.uint8]
     pts: float | None = None
     name: str | None = None
     captured: float | None = None
+    header: Header | None = None
 
 
 class Source(ABC):
@@ -85,6 +87,7 @@ class Source(ABC):
                 monotonic=captured,
                 pts=picture.pts,
                 source=picture.name or self.name,
+                header=picture.header,
             )
             self._index += 1
             return frame
