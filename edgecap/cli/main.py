@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "quantize": ("Fine-tune a model for int8.", "export"),
     "export": ("Make a bundle of any captioner.", "export"),
     "build-engine": ("Build TensorRT engines of a model.", "gpu"),
+    "bench": ("Measure latency from camera to caption; compare records.", "bench"),
     "doctor": ("Say what this machine can run, and try it.", None),
     "sign": ("Sign a bundle.", "sign"),
 }
