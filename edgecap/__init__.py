@@ -54,7 +54,7 @@ def load(
 
     model : the name of a model that comes with EdgeCap, or the path of a ``.edgecap`` bundle
     threads : CPU threads for the model; by default the physical cores, at most 4
-    engine : "auto", "onnxruntime" (the CPU), "cuda", "tensorrt", "onnxruntime-cuda" or
+    engine : "auto", "native" or "onnxruntime" (the CPU), "cuda", "tensorrt", "onnxruntime-cuda" or
         "onnxruntime-tensorrt"; by default what the environment variable EDGECAP_ENGINE names, else
         "auto". The captioner's ``engine_choice`` says which runs, and why no better one does
     require_signature : PEM file of the public key that must have signed the bundle; by default

@@ -17,9 +17,9 @@ from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.decoding.loop import generate
 from edgecap.runtime.decoding.options import SpecialTokens
 from edgecap.runtime.engines.base import Engine
-from edgecap.runtime.engines.choose import CPU, PROVIDERS, Opener, in_one_line
+from edgecap.runtime.engines.choose import CPU, NATIVE, PROVIDERS, Opener, in_one_line
 from edgecap.runtime.engines.cuda_memory import driver_problem
-from edgecap.runtime.errors import EdgeCapError, ImageError
+from edgecap.runtime.errors import EdgeCapError, EngineError, ImageError
 
 PICTURES = 10
 LEAST_EQUAL = 0.8  # of the captions; with fewer a trial has failed
@@ -70,6 +70,7 @@ def try_engines(
     yield _tried("cuda", lambda: try_cuda(bundle, pictures, own))
     for name in PROVIDERS:
         yield _tried(name, lambda name=name: try_provider(bundle, pictures, name))  # type: ignore[misc]
+    yield _tried(NATIVE, lambda: try_native(bundle, pictures))
     yield _tried(CPU, lambda: try_cpu(bundle, pictures))
 
 
@@ -140,6 +141,18 @@ def try_provider(bundle: Bundle, pictures: Pictures, name: str) -> Trial:
         return Trial("nothing", f"this onnxruntime has no {PROVIDERS[name]}: nothing was run")
     engine, choice = Opener(bundle, None).open(name)
     return compare(bundle, engine, pictures, choice.summary, "as in the bundle")
+
+
+def try_native(bundle: Bundle, pictures: Pictures) -> Trial:
+    """Decode by this project's own steps on the CPU, and compare the captions."""
+    from edgecap.runtime.engines.native_step import NativeStepEngine
+
+    try:
+        engine = NativeStepEngine(bundle)
+    except EngineError as error:  # a decoder that they do not compute is no failure
+        return Trial("nothing", f"{in_one_line(error)}: nothing was run")
+    where = f"own CPU kernels ({engine.kernel})"
+    return compare(bundle, engine, pictures, where, engine.precision)
 
 
 def try_cpu(bundle: Bundle, pictures: Pictures) -> Trial:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,17 @@ class Encoded:
     carry: dict[str, np.ndarray]
     features: npt.NDArray[np.float32] | None
     novelty: npt.NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, batch: int, outputs: Mapping[str, npt.NDArray[Any]]) -> Encoded:
+        """The outputs of an encoder graph by what their names say."""
+        return cls(
+            batch=batch,
+            memory={name: a for name, a in outputs.items() if name.startswith("memory.")},
+            carry={name: a for name, a in outputs.items() if name.startswith("carry.")},
+            features=outputs.get("features"),
+            novelty=outputs.get("novelty"),
+        )
 
 
 class StepRunner(Protocol):
@@ -60,3 +73,38 @@ class Engine(Protocol):
 
     def begin(self, encoded: Encoded, beams: int) -> StepRunner:
         """Set up caches for one decode of ``encoded`` with K = ``beams``."""
+
+
+@runtime_checkable
+class ScoresSentences(Protocol):
+    """What an engine may have besides its steps: what follows each start of a given sentence."""
+
+    def sentence_logits(self, encoded: Encoded, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Logits float32 [N, V] after each of N ``tokens`` (BOS first); ``encoded`` is of one
+        picture. The decoder's own arithmetic, whatever else decodes meanwhile."""
+
+
+Runner = TypeVar("Runner")
+
+
+class RunnerCache(Generic[Runner]):
+    """The runners of the (B, K) that were used last, at most ``MOST`` of them."""
+
+    MOST = 4
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int], Runner] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, batch: int, beams: int, make: Callable[[], Runner]) -> Runner:
+        """The runner of this size, made where there is none; the oldest is let go for it."""
+        key = (batch, beams)
+        runner = self._kept.pop(key, None)
+        if runner is None:
+            if len(self._kept) >= self.MOST:
+                self._kept.popitem(last=False)
+            runner = make()
+        self._kept[key] = runner
+        return runner

@@ -1,8 +1,9 @@
 """Which engine runs a bundle on this machine, and why no better one does.
 
 In this order: a TensorRT encoder with this project's own CUDA decoder, TensorRT for both graphs,
-ONNX Runtime's execution providers for the GPU, the CPU. On a machine without a CUDA driver this
-takes microseconds: nothing of a GPU's packages is imported.
+ONNX Runtime's execution providers for the GPU, this project's own decoder steps on the CPU, ONNX
+Runtime there for both graphs. On a machine without a CUDA driver the GPU's part of this takes
+microseconds: nothing of its packages is imported.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from edgecap.runtime.engines.onnx import OnnxEngine, Provider
 from edgecap.runtime.errors import EdgeCapError, EngineError, OptionsError
 
 VARIABLE = "EDGECAP_ENGINE"
-ENGINES = ("auto", "onnxruntime", "cuda", "tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt")
-CPU = "onnxruntime"
-NATIVE = "native"  # own decoder steps on the CPU; taken where it is asked for by name
+CPU = "onnxruntime"  # runs every bundle: what the others are compared with
+NATIVE = "native"  # ONNX Runtime's encoder and own decoder steps, on the CPU
+ON_CPU = (NATIVE, CPU)
+ON_GPU = ("cuda", "tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt")
+ENGINES = ("auto", *ON_CPU, *ON_GPU)
 PROVIDERS = {
     "onnxruntime-cuda": "CUDAExecutionProvider",
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
@@ -35,7 +38,7 @@ ORDER = (
     ("tensorrt", ""),
     ("cuda", "onnxruntime-cuda"),
     *((name, "") for name in PROVIDERS),
-    (CPU, ""),
+    *((name, "") for name in ON_CPU),
 )
 LOG = logging.getLogger("edgecap.engines")
 
@@ -94,11 +97,11 @@ def choose_engine(
     """
     asked = check_name(asked)
     opener = Opener(bundle, threads)
-    if asked not in ("auto", CPU, NATIVE) and (problem := driver_problem()):
+    if asked in ON_GPU and (problem := driver_problem()):
         notice = f"engine {asked!r} was asked for, but there is {problem}: the CPU runs the model"
-        engine, choice = opener.open(CPU)
-        passed_over = (PassedOver(asked, problem),)
-        return engine, replace(choice, asked=asked, passed_over=passed_over, notice=notice)
+        engine, choice = _first_that_works(asked, [(name, "") for name in ON_CPU], opener)
+        passed_over = (PassedOver(asked, problem), *choice.passed_over)
+        return engine, replace(choice, passed_over=passed_over, notice=notice)
     if asked == "auto":
         candidates = ORDER
     elif asked == "cuda":  # asked for by name, the decoder runs behind any encoder
@@ -111,9 +114,9 @@ def choose_engine(
 def check_name(asked: str | None) -> str:
     """``asked``, else the environment's wish, else "auto". Raises ``OptionsError``."""
     name = asked if asked is not None else os.environ.get(VARIABLE) or "auto"
-    if name not in (*ENGINES, NATIVE):
+    if name not in ENGINES:
         where = "engine" if asked is not None else VARIABLE
-        raise OptionsError(f"{where} is {name!r}; give one of {', '.join((*ENGINES, NATIVE))}")
+        raise OptionsError(f"{where} is {name!r}; give one of {', '.join(ENGINES)}")
     return name
 
 
@@ -123,11 +126,12 @@ def _first_that_works(
     passed_over: list[PassedOver] = []
     for name, encoder in candidates:
         try:
-            if name not in (CPU, NATIVE) and (problem := driver_problem()):
+            if name in ON_GPU and (problem := driver_problem()):
                 raise EngineError(problem)
             engine, choice = opener.open(name, encoder)
         except (EdgeCapError, ImportError, OSError, RuntimeError) as error:
-            if (name, encoder) == candidates[-1]:
+            bad_option = name in ON_CPU and isinstance(error, OptionsError)
+            if bad_option or (name, encoder) == candidates[-1]:
                 raise
             reason = PassedOver(name, in_one_line(error))
             if reason not in passed_over:

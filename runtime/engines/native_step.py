@@ -9,20 +9,21 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.engines.base import Encoded
+from edgecap.runtime.engines.base import Encoded, RunnerCache
 from edgecap.runtime.engines.contract import check_contract, check_tables
 from edgecap.runtime.engines.cuda_onnx import Graph, Unlike
 from edgecap.runtime.engines.cuda_spec import Linear, Norm, TransformerSpec
 from edgecap.runtime.engines.cuda_transformer import read_transformer
-from edgecap.runtime.engines.onnx import MAX_CACHED_RUNNERS, describe_graph, open_session
-from edgecap.runtime.engines.onnx_weights import describe_model, load_model
+from edgecap.runtime.engines.onnx import describe_graph, open_session
+from edgecap.runtime.engines.onnx_weights import describe_model, load_model, stores_whole_numbers
 from edgecap.runtime.engines.threads import thread_count
 from edgecap.runtime.errors import EngineError, OptionsError
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("int8", "int8-weights", "bf16", "fp32")
 VARIABLE = "EDGECAP_NATIVE_PRECISION"
-DEFAULT = "int8"
 FAMILIES = (
     "Transformer decoders: image-transformer, GPT-2 and BERT with cross-attention or a prefix"
 )
@@ -60,9 +60,10 @@ class NativeStepEngine:
 
     bundle : a checked bundle
     threads : of the encoder and of the steps; by default the physical cores at hand, at most 4
-    precision : one of ``PRECISIONS``; by default what EDGECAP_NATIVE_PRECISION names, else "int8".
-        "int8" multiplies weights with a scale an output by inputs with a scale a row, in whole
-        numbers; "int8-weights" keeps the inputs in float32; "bf16" and "fp32" are of the weights
+    precision : one of ``PRECISIONS``; by default what EDGECAP_NATIVE_PRECISION names, else "int8"
+        for a bundle whose decoder stores its weights in int8, "fp32" for others. "int8" multiplies
+        weights with a scale an output by inputs with a scale a row, in whole numbers;
+        "int8-weights" keeps the inputs in float32; "bf16" and "fp32" are of the weights
     head_precision : of the last matrix, that reads words; by default as the others
     kernel : how whole numbers are multiplied, one of ``kernels()``; by default the fastest
 
@@ -87,11 +88,14 @@ class NativeStepEngine:
         self.vocab_size = manifest.tokenizer.vocab_size
         self.max_positions = manifest.max_positions
         self.threads = thread_count(threads)
-        self.precision = _precision(precision)
+        asked = precision if precision is not None else os.environ.get(VARIABLE) or None
+        self.precision = _precision(asked or "fp32")
         native = _native()
         file, decoder_file = manifest.graphs.encoder.file, manifest.graphs.decoder.file
         model = load_model(bundle.files[decoder_file], decoder_file)
         spec = read_spec(bundle, model)
+        if asked is None and stores_whole_numbers(model):
+            self.precision = "int8"
         self._encoder = open_session(bundle.files[file], file, self.threads)
         real = describe_graph(self._encoder, file)
         check_tables(manifest, real, describe_model(model, decoder_file))
@@ -111,8 +115,9 @@ class NativeStepEngine:
                 f"the CPU kernels do not take {manifest.name}: {error}; engine='onnxruntime' does"
             ) from None
         self._spec, self._make = spec_shape(spec), native.StepRun
-        self._runners: OrderedDict[tuple[int, int], NativeStepRunner] = OrderedDict()
-        self._lock = threading.Lock()
+        self._runners: RunnerCache[NativeStepRunner] = RunnerCache()
+        self._scorer: NativeStepRunner | None = None
+        self._lock = threading.RLock()  # of the pool's threads: one decode at a time runs
 
     @property
     def kernel(self) -> str:
@@ -128,27 +133,34 @@ class NativeStepEngine:
         """Run the encoder on uint8 [B, S, S, 3] RGB pixels. Safe to call from several threads."""
         outputs = self._encoder.run(self._encoder_outputs, {"image": images})
         named = dict(zip(self._encoder_outputs, outputs, strict=True))
-        return Encoded(
-            batch=len(images),
-            memory={name: a for name, a in named.items() if name.startswith("memory.")},
-            carry={},
-            features=named.get("features"),
-            novelty=named.get("novelty"),
-        )
+        return Encoded.of(len(images), named)
 
     def begin(self, encoded: Encoded, beams: int) -> NativeStepRunner:
         """Set up a decode of ``encoded`` with K = ``beams``; ends the last one of the same size."""
-        key = (encoded.batch, beams)
+        size = (encoded.batch, beams)
         with self._lock:
-            runner = self._runners.pop(key, None)
-            if runner is None:
-                run = self._make(self._decoder, *key)
-                runner = NativeStepRunner(run, self._spec, *key, self.vocab_size, self._lock)
-                if len(self._runners) >= MAX_CACHED_RUNNERS:
-                    self._runners.popitem(last=False)
-            self._runners[key] = runner
+            runner = self._runners.get(*size, lambda: self._runner(*size))
             runner.start(encoded)
         return runner
+
+    def sentence_logits(self, encoded: Encoded, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+        """See ``ScoresSentences``; one step a token, with the very bits that decoding has."""
+        logits = np.empty((len(tokens), self.vocab_size), np.float32)
+        ancestry = np.zeros((1, self.max_positions), np.bool_)
+        alone = np.zeros(1, np.int64)
+        with self._lock:
+            if self._scorer is None:
+                self._scorer = self._runner(1, 1)
+            self._scorer.start(encoded)
+            for position, token in enumerate(tokens):
+                given = np.array([token], np.int64)
+                logits[position] = self._scorer.step(given, position, alone, ancestry)[0]
+                ancestry[0, position] = True
+        return logits
+
+    def _runner(self, batch: int, beams: int) -> NativeStepRunner:
+        run = self._make(self._decoder, batch, beams)
+        return NativeStepRunner(run, self._spec, batch, beams, self.vocab_size, self._lock)
 
 
 class NativeStepRunner:
@@ -161,7 +173,7 @@ class NativeStepRunner:
         batch: int,
         beams: int,
         vocab: int,
-        lock: threading.Lock,
+        lock: AbstractContextManager[Any],
     ) -> None:
         self._run, self._lock = run, lock
         self._layers, self._as_rows, self._first = shape
@@ -215,8 +227,7 @@ def spec_shape(spec: TransformerSpec) -> tuple[int, bool, bool]:
     return len(spec.layers), spec.memory_rows, spec.first
 
 
-def _precision(asked: str | None) -> str:
-    name = asked if asked is not None else os.environ.get(VARIABLE) or DEFAULT
+def _precision(name: str) -> str:
     if name not in PRECISIONS:
         raise OptionsError(f"precision is {name!r}; give one of {', '.join(PRECISIONS)}")
     return name

@@ -8,7 +8,6 @@ engine serves one decode at a time: the next ``begin`` with the same B and K end
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.engines.base import Encoded
+from edgecap.runtime.engines.base import Encoded, RunnerCache
 from edgecap.runtime.engines.contract import check_contract, check_tables
 from edgecap.runtime.engines.threads import thread_count
 from edgecap.runtime.errors import BundleError, OptionsError
@@ -25,7 +24,6 @@ from edgecap.runtime.manifest import GraphSpec, TensorSpec
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-MAX_CACHED_RUNNERS = 4
 Provider = str | tuple[str, dict[str, str]]
 
 _ORT_DTYPES = {
@@ -84,31 +82,23 @@ class OnnxEngine:
         self._inputs = {spec.name: spec for spec in manifest.graphs.decoder.inputs}
         self._outputs = {spec.name: spec for spec in manifest.graphs.decoder.outputs}
         self._encoder_outputs = [spec.name for spec in manifest.graphs.encoder.outputs]
-        self._runners: OrderedDict[tuple[int, int], OnnxStepRunner] = OrderedDict()
+        self._runners: RunnerCache[OnnxStepRunner] = RunnerCache()
 
     def encode(self, images: npt.NDArray[np.uint8]) -> Encoded:
         """Run the encoder on uint8 [B, S, S, 3] RGB pixels. Safe to call from several threads."""
         outputs = self._encoder.run(self._encoder_outputs, {"image": images})
         named = dict(zip(self._encoder_outputs, outputs, strict=True))
-        return Encoded(
-            batch=len(images),
-            memory={name: a for name, a in named.items() if name.startswith("memory.")},
-            carry={name: a for name, a in named.items() if name.startswith("carry.")},
-            features=named.get("features"),
-            novelty=named.get("novelty"),
-        )
+        return Encoded.of(len(images), named)
 
     def begin(self, encoded: Encoded, beams: int) -> OnnxStepRunner:
         """Set up a decode of ``encoded`` with K = ``beams``; ends the last one of the same size."""
-        key = (encoded.batch, beams)
-        runner = self._runners.pop(key, None)
-        if runner is None:
-            runner = OnnxStepRunner(
-                self._decoder, self._inputs, self._outputs, *key, self.max_positions
-            )
-            if len(self._runners) >= MAX_CACHED_RUNNERS:
-                self._runners.popitem(last=False)
-        self._runners[key] = runner
+        size = (encoded.batch, beams)
+        runner = self._runners.get(
+            *size,
+            lambda: OnnxStepRunner(
+                self._decoder, self._inputs, self._outputs, *size, self.max_positions
+            ),
+        )
         runner.start(encoded)
         return runner
 

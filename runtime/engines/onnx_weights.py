@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -217,6 +218,15 @@ def _widen(whole: Array, rest: list[Array | None], settings: Mapping[str, Any]) 
         zero = np.zeros_like(scale, np.int32)
     centred = whole.astype(np.int32) - zero.astype(np.int32).reshape(shape)
     return np.asarray(centred.astype(scale.dtype) * scale.reshape(shape))
+
+
+def stores_whole_numbers(model: Any) -> bool:
+    """Whether most of a graph's weights are int8 or uint8; matrices alone are counted."""
+    sizes = {True: 0, False: 0}
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 1:
+            sizes[DTYPES.get(tensor.data_type) in ("int8", "uint8")] += math.prod(tensor.dims)
+    return sizes[True] > sizes[False]
 
 
 def describe_model(model: Any, file: str) -> GraphSpec:

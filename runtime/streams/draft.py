@@ -14,7 +14,7 @@ from edgecap.runtime.caption import Caption
 from edgecap.runtime.confidence import caption_features, confidence, is_sure
 from edgecap.runtime.decoding.options import DecodingOptions
 from edgecap.runtime.decoding.search import Hypothesis
-from edgecap.runtime.engines.base import Encoded
+from edgecap.runtime.engines.base import Encoded, ScoresSentences
 from edgecap.runtime.errors import EdgeCapError
 
 LOG = logging.getLogger("edgecap.streams")
@@ -122,6 +122,16 @@ def sentence_scorer(
     Row i is what follows the first i tokens. Raises EngineError where the decoder cannot be turned
     into such a graph, or computes something else then.
     """
+    engine, bos = captioner.engine, captioner.manifest.tokenizer.bos
+    if isinstance(engine, ScoresSentences):
+        return lambda tokens, encoded: _log_softmax(
+            engine.sentence_logits(encoded, [bos, *tokens[:-1]])
+        )
+    return _graph_scorer(captioner)
+
+
+def _graph_scorer(captioner: Any) -> Callable[[tuple[int, ...], Encoded], Floats]:
+    """By ONNX Runtime, all positions in one pass of the decoder's graph, changed for it."""
     from edgecap.runtime.bundle import read_bundle
     from edgecap.runtime.engines.draft_graph import sentence_graph
     from edgecap.runtime.engines.onnx import open_session
@@ -150,9 +160,7 @@ def sentence_scorer(
             **caches,
             **{name: encoded.memory[name] for name in memory},
         }
-        logits = np.asarray(session.run(["logits"], feed)[0], np.float32)
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float32)
+        return _log_softmax(np.asarray(session.run(["logits"], feed)[0], np.float32))
 
     size = captioner.engine.image_size
     grey = captioner.engine.encode(np.full((1, size, size, 3), 127, np.uint8))
@@ -165,3 +173,8 @@ def sentence_scorer(
     if plain and np.abs(found - np.array(best.logprobs)).max() > EQUAL:
         raise EngineError("the decoder scores sentences otherwise than step by step")
     return score
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float32)

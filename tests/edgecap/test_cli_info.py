@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from edgecap.cli.info import command
 from edgecap.cli.main import run
 from edgecap.runtime.bundle import read_bundle
+from edgecap.runtime.engines.choose import ON_GPU
+from edgecap.runtime.engines.cuda_memory import driver_problem
 from edgecap.runtime.manifest import to_dict
 
 
@@ -43,6 +45,14 @@ def test_json_is_the_manifest(tiny_bundle: Path) -> None:
     assert (engine["asked"], engine["engine"]) == ("auto", "onnxruntime")
     assert next(other["engine"] for other in engine["passed_over"]) == "cuda"
     assert facts == json.loads(json.dumps(to_dict(read_bundle(tiny_bundle).manifest)))
+
+
+@pytest.mark.skipif(not driver_problem(), reason="this machine has a CUDA driver")
+def test_the_engine_of_the_default_model() -> None:
+    engine = json.loads(CliRunner().invoke(command, ["--json"]).output)["engine"]
+    assert (engine["asked"], engine["engine"]) == ("auto", "native")
+    assert engine["summary"].startswith("encoder: ONNX Runtime; decoder: own CPU kernels in int8")
+    assert [other["engine"] for other in engine["passed_over"]] == list(ON_GPU)
 
 
 @pytest.mark.parametrize("kept", [0.5, 1.0])

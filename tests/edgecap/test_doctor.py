@@ -20,7 +20,7 @@ from edgecap.doctor import gpu, machine, trials
 from edgecap.doctor.advice import OTHERWISE, advise
 from edgecap.runtime.bundle import read_bundle
 from edgecap.runtime.decoding.loop import Decoded, generate
-from edgecap.runtime.engines.choose import ENGINES
+from edgecap.runtime.engines.choose import ENGINES, ON_GPU
 from edgecap.runtime.engines.cuda_memory import Device, driver_problem
 from edgecap.runtime.engines.onnx import OnnxEngine
 from edgecap.runtime.engines.tensorrt import TensorRTEngine
@@ -151,15 +151,30 @@ def test_the_doctor_claims_nothing_that_did_not_run(tiny_bundle: Path) -> None:
     for name in set(tried) - {"onnxruntime"}:
         assert tried[name]["ran"] == "nothing"
         assert tried[name]["verdict"].endswith("nothing was run")
-        assert tried[name]["advice"]
+        assert bool(tried[name]["advice"]) == (name != "native")
         assert not tried[name]["failed"]
     assert (tried["onnxruntime"]["ran"], tried["onnxruntime"]["equal"]) == ("captions", 10)
+    assert tried["native"]["verdict"].startswith("the CPU kernels do not decode tiny")
     assert told["machine"]["tensorrt"] == "none"
     assert "no CUDA driver" in told["machine"]["gpu"]
     assert "CPUExecutionProvider" in told["machine"]["onnxruntime"]
     assert "FFMPEG" in told["machine"]["video"]
     assert told["engine"]["engine"] == "onnxruntime"
-    assert len(told["engine"]["passed_over"]) == 4
+    assert len(told["engine"]["passed_over"]) == 5
+
+
+@needs_no_driver
+@pytest.mark.usefixtures("no_tensorrt")
+def test_the_doctor_tries_own_steps_on_the_cpu() -> None:
+    result = CliRunner().invoke(run_doctor, ["--json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    native = next(trial for trial in told["trials"] if trial["engine"] == "native")
+    assert (native["ran"], native["precision"], native["failed"]) == ("captions", "int8", False)
+    assert native["equal"] >= 8
+    assert "captions have ONNX Runtime's tokens, with own CPU kernels (" in native["verdict"]
+    assert told["engine"]["engine"] == "native"
+    assert [other["engine"] for other in told["engine"]["passed_over"]] == list(ON_GPU)
 
 
 @needs_no_driver

@@ -22,9 +22,10 @@ from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.decoding.loop import Decoded, generate
 from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
 from edgecap.runtime.engines import choose
-from edgecap.runtime.engines.choose import ENGINES, choose_engine
+from edgecap.runtime.engines.choose import ENGINES, ON_GPU, choose_engine
 from edgecap.runtime.engines.cuda import CudaEngine
 from edgecap.runtime.engines.cuda_memory import driver_problem
+from edgecap.runtime.engines.native_step import NativeStepEngine
 from edgecap.runtime.engines.onnx import OnnxEngine
 from edgecap.runtime.errors import EngineError, OptionsError
 
@@ -73,35 +74,64 @@ def refuse(bundle: Bundle, cuda: Any) -> None:
 
 
 @needs_no_driver
-def test_without_a_driver_the_cpu_is_taken_quietly(
-    tiny_bundle: Path, caplog: pytest.LogCaptureFixture
+def test_without_a_driver_own_steps_on_the_cpu_are_taken_quietly(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    captioner = edgecap.load(tiny_bundle, threads=1)
+    captioner = edgecap.load("default", threads=1)
     choice = captioner.engine_choice
-    assert isinstance(captioner.engine, OnnxEngine)
-    assert (choice.asked, choice.engine, choice.notice) == ("auto", "onnxruntime", "")
-    assert [p.engine for p in choice.passed_over] == [e for e in ENGINES[2:]]
+    assert isinstance(captioner.engine, NativeStepEngine)
+    assert (choice.asked, choice.engine, choice.notice) == ("auto", "native", "")
+    assert [p.engine for p in choice.passed_over] == list(ON_GPU)
     assert all("no CUDA driver on this machine" in p.why for p in choice.passed_over)
-    assert choice.lines()[0].startswith("onnxruntime: ONNX Runtime ")
-    assert choice.lines()[1:] == [f"passed over {', '.join(ENGINES[2:])}: {driver_problem()}"]
+    assert choice.lines()[0].startswith("native: encoder: ONNX Runtime; decoder: own CPU kernels")
+    assert choice.lines()[1:] == [f"passed over {', '.join(ON_GPU)}: {driver_problem()}"]
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
 @needs_no_driver
-@pytest.mark.parametrize("asked", ENGINES[2:])
+@pytest.mark.parametrize("asked", ON_GPU)
 def test_asked_for_a_gpu_without_a_driver(
     tiny_bundle: Path, caplog: pytest.LogCaptureFixture, asked: str
 ) -> None:
     captioner = edgecap.load(tiny_bundle, threads=1, engine=asked)
     assert captioner.engine_choice.engine == "onnxruntime"
+    assert captioner.engine_choice.asked == asked
     said = [r.getMessage() for r in caplog.records if r.name == "edgecap.engines"]
     assert len(said) == 1
     assert said[0].startswith(f"engine '{asked}' was asked for, but there is no CUDA driver")
     assert said[0].endswith("the CPU runs the model")
 
 
+@needs_no_driver
+@pytest.mark.parametrize("asked", ["auto", "cuda"])
+def test_what_own_steps_do_not_compute_is_run_by_onnx_runtime(
+    tiny_bundle: Path, asked: str
+) -> None:
+    captioner = edgecap.load(tiny_bundle, threads=1, engine=asked)
+    choice = captioner.engine_choice
+    assert isinstance(captioner.engine, OnnxEngine)
+    assert (choice.asked, choice.engine) == (asked, "onnxruntime")
+    assert choice.passed_over[-1].engine == "native"
+    assert choice.passed_over[-1].why.startswith("the CPU kernels do not decode tiny (image-tr")
+    with pytest.raises(EngineError, match="the CPU kernels do not decode tiny"):
+        edgecap.load(tiny_bundle, engine="native")
+
+
+def test_a_bad_option_is_said_whatever_could_stand_in(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OptionsError, match="threads is 0"):
+        edgecap.load(tiny_bundle, threads=0)
+    monkeypatch.setenv("EDGECAP_NATIVE_PRECISION", "int3")
+    with pytest.raises(OptionsError, match="precision is 'int3'; give one of int8"):
+        edgecap.load(tiny_bundle)
+    assert ENGINES[:3] == ("auto", "native", "onnxruntime")
+
+
 def test_the_environment_and_bad_names(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OptionsError, match=r"^engine is .gpu.; give one of auto, onnxruntime"):
+    with pytest.raises(
+        OptionsError, match=r"^engine is .gpu.; give one of auto, native, onnxruntime"
+    ):
         edgecap.load(tiny_bundle, engine="gpu")
     monkeypatch.setenv(choose.VARIABLE, "onnxruntime")
     choice = edgecap.load(tiny_bundle, threads=1).engine_choice
@@ -169,7 +199,7 @@ def test_engines_that_are_not_built_are_named_with_the_command(
     _, choice = choose_engine(bundle, threads=1)
     assert choice.engine == "onnxruntime"
     reasons = {p.engine: p.why for p in choice.passed_over}
-    assert list(reasons) == list(ENGINES[2:])
+    assert list(reasons) == [*ON_GPU, "native"]
     for name in ("cuda", "tensorrt"):
         assert any(
             p.engine == name and f"edgecap build-engine {tiny_bundle}" in p.why
@@ -234,20 +264,20 @@ def test_one_captioner_from_two_threads(tiny_bundle: Path, gpu: Callable[..., Pa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the emulated driver is Linux's")
-def test_with_a_driver_the_real_modules_are_asked(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_with_a_driver_the_real_modules_are_asked(tmp_path: Path) -> None:
     """No emulation of Python's: the real cuda-python and choice, with the emulated driver."""
     pytest.importorskip("cuda.bindings")
     driver: EmulatedDriver = build(tmp_path)
     out = driver.run(
-        f"""
+        """
         import edgecap
-        choice = edgecap.load({str(tiny_bundle)!r}, threads=1).engine_choice
+        choice = edgecap.load("default", threads=1).engine_choice
         print(choice.engine)
         for other in choice.passed_over:
             print(other.engine, "|", other.why)
         """
     )
     lines = out.splitlines()
-    assert lines[0] == "onnxruntime"
-    assert {line.partition(" |")[0] for line in lines[1:]} == set(ENGINES[2:])
+    assert lines[0] == "native"
+    assert {line.partition(" |")[0] for line in lines[1:]} == set(ON_GPU)
     assert "no CUDA driver" not in out

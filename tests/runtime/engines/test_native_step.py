@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ import pytest
 
 import edgecap
 from edgecap.runtime.bundle import Bundle, read_bundle
+from edgecap.runtime.caption import Caption
+from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.decoding.loop import Decoded, generate
 from edgecap.runtime.decoding.options import DecodingOptions, SpecialTokens
 from edgecap.runtime.decoding.reference import ReferenceSearch
@@ -20,6 +26,7 @@ from edgecap.runtime.engines.native_step import NativeStepEngine, kernels
 from edgecap.runtime.engines.onnx import OnnxEngine
 from edgecap.runtime.errors import EngineError, OptionsError
 from edgecap.runtime.image import load_image, resize_image
+from edgecap.runtime.streams.draft import REFUSED, Verifier, draft_of, sentence_scorer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "native"))
 PHOTOGRAPHS = Path(__file__).parents[4] / "shared/data/flickr8k/images"
@@ -184,3 +191,81 @@ def test_what_is_refused_says_why(default: Bundle) -> None:
         runner.step(rows + engine.vocab_size, 0, rows, mask)
     with pytest.raises(ValueError, match="rows"):
         runner.step(rows[:1].copy(), 0, rows, mask)
+
+
+def test_precision_is_that_of_the_bundles_weights(
+    default: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGECAP_NATIVE_PRECISION", raising=False)
+    assert NativeStepEngine(default, threads=1).precision == "int8"
+    monkeypatch.setenv("EDGECAP_NATIVE_PRECISION", "bf16")
+    assert NativeStepEngine(default, threads=1).precision == "bf16"
+    assert NativeStepEngine(default, threads=1, precision="fp32").precision == "fp32"
+    monkeypatch.delenv("EDGECAP_NATIVE_PRECISION")
+    for package in ("torch", "onnxscript", "transformers"):
+        pytest.importorskip(package)
+    small = pytest.importorskip("small_decoders")
+    assert NativeStepEngine(small.make(tmp_path, "image-transformer")).precision == "fp32"
+
+
+def test_a_draft_is_scored_with_the_bits_of_its_decoding(default: Bundle) -> None:
+    captioner = Captioner(default, engine="native", threads=2)
+    options = captioner.options(num_return_sequences=3)
+    score = sentence_scorer(captioner)
+    verifier = Verifier(captioner)
+    pictures = photographs(default, 4)
+    encoded = [captioner.engine.encode(picture[None]) for picture in pictures]
+    captions = [captioner.decode(one, options)[0] for one in encoded]
+    for index, one in enumerate(encoded):
+        for found in captioner.search(one, options).hypotheses[0]:
+            logprobs = score(found.tokens, one)
+            own = logprobs[np.arange(len(found.tokens)), list(found.tokens)]
+            assert own == pytest.approx(found.logprobs, abs=1e-4)
+        draft = draft_of(captions[index], one)
+        assert draft is not None
+        kept = verifier.verify(draft, one, options)
+        assert isinstance(kept, Caption)
+        assert (kept.tokens, kept.sure) == (captions[index].tokens, captions[index].sure)
+        assert kept.confidence == pytest.approx(captions[index].confidence, abs=1e-3)
+        other = (index + 1) % len(encoded)
+        if captions[other].tokens != captions[index].tokens:
+            assert verifier.verify(draft, encoded[other], options) == REFUSED
+
+
+def test_captioners_of_two_threads_do_not_meet(default: Bundle) -> None:
+    pictures = np.random.default_rng(4).integers(0, 256, (2, 90, 120, 3), np.uint8)
+    captioners = [Captioner(default, engine="native", threads=count) for count in (2, 1)]
+    expected = [captioners[0](picture, channels="RGB") for picture in pictures]
+    with ThreadPoolExecutor(2) as pool:
+        work = [
+            pool.submit(lambda c=c, p=p: [c(p, channels="RGB") for _ in range(4)])
+            for c, p in zip(captioners, pictures, strict=True)
+        ]
+        found = [each.result() for each in work]
+    for said, one in zip(found, expected, strict=True):
+        assert [(c.tokens, c.score, c.confidence) for c in said] == [
+            (one.tokens, one.score, one.confidence)
+        ] * 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_decodes_too() -> None:
+    """Own process, because pytest's has threads of other libraries; the pool's do not come along.
+    The encoder's are ONNX Runtime's, which does not fork: pictures are encoded before."""
+    code = """
+        import os, sys
+        import numpy as np
+        import edgecap
+        captioner = edgecap.load(engine="native", threads=2)
+        size = captioner.image_size
+        grey = captioner.engine.encode(np.full((1, size, size, 3), 127, np.uint8))
+        expected = captioner.decode(grey)[0]
+        child = os.fork()
+        found = captioner.decode(grey)[0]
+        same = (found.tokens, found.score) == (expected.tokens, expected.score)
+        if child == 0:
+            os._exit(0 if same else 3)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or not same)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=60)
+    assert done.returncode == 0
