@@ -19,6 +19,7 @@ INTERRUPTED = 130  # 128 + SIGINT, what a shell expects after Ctrl-C
 COMMANDS: dict[str, tuple[str, str | None]] = {
     "caption": ("Caption photographs.", None),
     "stream": ("Caption a camera, a video or a folder of pictures.", "stream"),
+    "serve": ("Caption over HTTP, with a console for browsers.", "serve"),
     "profiles": ("List, show and check presets of streams.", "stream"),
     "subtitle": ("Caption the scenes of a film as subtitles.", "stream"),
     "info": ("Show what a model is and what it scores.", None),

@@ -100,6 +100,11 @@ class Cameras:
         """What may be changed while the stream runs, for each camera."""
         return [lane.controls for lane in self._lanes]
 
+    def progress(self) -> list[StreamReport]:
+        """The numbers of each camera so far; safe in any thread."""
+        seconds = 0.0 if self._started is None else time.monotonic() - self._started
+        return [lane.report(lane.ended or "", seconds) for lane in self._lanes]
+
     def describe_now(self) -> None:
         """Have every camera's next frame captioned whatever the gate says. Safe in any thread."""
         for lane in self._lanes:

@@ -203,6 +203,10 @@ class Lane:
         self.source.listener = None
         for outlet in self._outlets:
             outlet.close(deadline)
+        return self.report(ended, seconds)
+
+    def report(self, ended: str, seconds: float) -> StreamReport:
+        """The numbers as they are now; safe in any thread."""
         return StreamReport(
             ended=ended,
             seconds=seconds,

@@ -68,9 +68,12 @@ class WatchDog:
                 self._tell("stuck", f"nothing for {self._limit:g} s: {what}")
 
 
-def notify_systemd(message: str) -> bool:
-    """Send one message of sd_notify(3) where a service manager listens; whether it was sent."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
+def notify_systemd(message: str, address: str | None = None) -> bool:
+    """Send one message of sd_notify(3) where a service manager listens; whether it was sent.
+
+    address : where it listens; None for what the environment says
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
     if not address.startswith(("/", "@")):
         return False
     if address.startswith("@"):
