@@ -18,7 +18,10 @@ INTERRUPTED = 130  # 128 + SIGINT, what a shell expects after Ctrl-C
 # command -> (what it does, the extra it needs); its module is imported when it is run.
 COMMANDS: dict[str, tuple[str, str | None]] = {
     "caption": ("Caption photographs.", None),
+    "index": ("Caption a folder of photographs to search it.", None),
+    "search": ("Find photographs by words of their captions.", None),
     "stream": ("Caption a camera, a video or a folder of pictures.", "stream"),
+    "bag": ("Caption the images of a ROS 2 bag.", "ros"),
     "serve": ("Caption over HTTP, with a console for browsers.", "serve"),
     "profiles": ("List, show and check presets of streams.", "stream"),
     "subtitle": ("Caption the scenes of a film as subtitles.", "stream"),
