@@ -37,9 +37,10 @@ def open_sink(address: str, context: SinkContext | None = None) -> Sink:
     """Open a sink; what goes wrong goes wrong here.
 
     address : a file whose ending says what it is (.jsonl, .db, .sqlite, .vtt, .srt, .ass, .mp4,
-        .mkv, .mov), or one of ``json:FILE``, ``sqlite:FILE?keep=ROWS``, ``subtitles:FILE``,
+        .mkv, .mov, .mcap), or one of ``json:FILE``, ``sqlite:FILE?keep=ROWS``, ``subtitles:FILE``,
         ``video:FILE``, ``rtsp-server:PORT[/NAME]``, ``window:``,
         ``mqtt[s]://[user[:password]@]host[:port][/root][?camera=&snapshots=&prefix=&ca=]``,
+        ``mcap:FILE[?topic=]``, ``dds://TOPIC[?domain=&reliability=&durability=&depth=&content=]``,
         ``speech:[?voice=&speed=&interrupt=&max_age=&folder=&piper=]``. A password is better given
         in EDGECAP_MQTT_PASSWORD than in an address that every user of the machine can list
 
@@ -94,6 +95,26 @@ def _video(address: str, rest: str, context: SinkContext) -> Sink:
     from edgecap.runtime.streams.sinks.annotated_video import AnnotatedVideo
 
     return AnnotatedVideo(_path(address, rest), patient=context.patient)
+
+
+def _mcap(address: str, rest: str, context: SinkContext) -> Sink:
+    from edgecap.runtime.streams.sinks.mcap import CaptionBag, McapSink
+
+    path, options = _options(address, rest, {"topic": str})
+    bag = CaptionBag(_path(address, path.removeprefix("//")))
+    return McapSink(bag, model=context.model, **options)
+
+
+def _dds(address: str, rest: str, context: SinkContext) -> Sink:
+    from edgecap.runtime.streams.sinks.dds import Dds, DdsOptions
+
+    kinds: dict[str, Callable[[str], Any]] = {
+        "domain": int, "reliability": str, "durability": str, "depth": int, "content": str,
+    }  # fmt: skip
+    topic, options = _options(address, rest, kinds)
+    if topic.strip("/"):
+        options["topic"] = topic
+    return Dds(DdsOptions(**options))
 
 
 def _window(address: str, rest: str, context: SinkContext) -> Sink:
@@ -207,6 +228,8 @@ KINDS: dict[str, Callable[[str, str, SinkContext], Sink]] = {
     "speech": _speech,
     "rtsp-server": _rtsp,
     "window": _window,
+    "mcap": _mcap,
+    "dds": _dds,
 }
 ENDINGS = {
     ".jsonl": "json",
@@ -218,4 +241,5 @@ ENDINGS = {
     ".mp4": "video",
     ".mkv": "video",
     ".mov": "video",
+    ".mcap": "mcap",
 }

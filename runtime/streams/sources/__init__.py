@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from os import PathLike, fspath
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from edgecap.runtime.errors import SourceError
 from edgecap.runtime.streams.options import SourceOptions
@@ -44,7 +44,8 @@ def open_source(
     uri : a path, pattern (``*.jpg``) or ``file://`` (video, picture, pictures, folder of
         pictures), ``/dev/video0``, ``v4l2:///dev/video0`` or ``0``, ``csi://0``,
         ``rtsp://[user:password@]host[:port]/path``, ``http(s)://...``, ``gst://PIPELINE``,
-        ``ros2://TOPIC``, or ``test://moving|static|flashing``
+        ``ros2://TOPIC``, a bag of ROS 2 (``bag.mcap``, ``mcap://BAG?topic=TOPIC``), or
+        ``test://moving|static|flashing``
     loop : begin again at the end of a file or folder
     realtime : play a video file at its own speed, the newest frame winning; False gives every
         frame. Pictures always wait to be asked for unless they have a rate, cameras never do
@@ -94,6 +95,7 @@ def _file(uri: str, rest: str, options: SourceOptions) -> Source:
 
 
 def _path(path: Path, options: SourceOptions) -> Source:
+    from edgecap.runtime.messages.bags import is_bag
     from edgecap.runtime.streams.sources.image_folder import ImageFolder, is_picture
 
     try:
@@ -104,6 +106,8 @@ def _path(path: Path, options: SourceOptions) -> Source:
         raise SourceError(
             f"{mask_credentials(str(path))!r} does not exist or cannot be reached; give {_ACCEPTED}"
         ) from error
+    if is_bag(path):
+        return _bag(path, options)
     if path.is_dir() or (is_picture(path) and path.is_file()):
         return ImageFolder(path, options)
     if not path.is_file():
@@ -167,6 +171,25 @@ def _ros2(uri: str, rest: str, options: SourceOptions) -> Source:
     return Ros2Camera(rest, options)
 
 
+def _bag(path: Path, options: SourceOptions, topic: str | None = None) -> Source:
+    from edgecap.runtime.streams.sources.mcap import McapBag
+
+    return McapBag(path, options, topic)
+
+
+def _mcap(uri: str, rest: str, options: SourceOptions) -> Source:
+    name, _, query = rest.partition("?")
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    topic = given.pop("topic", None)
+    if given or not name:
+        raise SourceError(
+            f"{uri} is no address of a bag; give mcap://BAG or mcap://BAG?topic=TOPIC"
+        )
+    if not Path(name).exists():
+        raise SourceError(f"{name!r} does not exist or cannot be reached; give a bag of ROS 2")
+    return _bag(Path(name), options, topic)
+
+
 def _test(uri: str, rest: str, options: SourceOptions) -> Source:
     from edgecap.runtime.streams.sources.generated import GeneratedSource
 
@@ -183,5 +206,6 @@ KINDS: dict[str, Callable[[str, str, SourceOptions], Source]] = {
     "https": _http,
     "gst": _gst,
     "ros2": _ros2,
+    "mcap": _mcap,
     "test": _test,
 }
