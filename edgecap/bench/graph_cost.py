@@ -108,6 +108,23 @@ def count_graph(data: bytes, sizes: Mapping[str, int]) -> GraphCost:
     return GraphCost(tuple(p for p in found if p is not None), interface, nodes)
 
 
+def decoder_sizes(data: bytes, *, batch: int, beams: int, positions: int) -> dict[str, int]:
+    """The named dimensions of a bundle's decoder, for ``count_graph``: the contract's R, B, K T."""
+    import onnx
+
+    rows, slots = batch * beams, beams * positions
+    whole = {"token": (rows,), "parent": (rows,), "ancestry": (rows, slots)}
+    starts = {"memory.": (batch,), "cache.": (batch, slots), "carry.": (rows,)}
+    sizes = {}
+    for spec in onnx.load_model_from_string(data).graph.input:
+        prefix = f"{spec.name.partition('.')[0]}."
+        known = whole.get(spec.name, starts.get(prefix, ()))
+        for dim, size in zip(spec.type.tensor_type.shape.dim, known, strict=False):
+            if dim.dim_param:
+                sizes[dim.dim_param] = size
+    return sizes
+
+
 def _run(
     model: onnx.ModelProto, sizes: Mapping[str, int]
 ) -> tuple[dict[str, tuple[int, ...]], int]:
