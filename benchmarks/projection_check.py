@@ -1,0 +1,136 @@
+"""How far the projection is off where it can be measured: this CPU, other models, beams, threads.
+
+    python benchmarks/projection_check.py --float FP32.edgecap --large VIT-GPT2.edgecap \\
+        --out benchmarks/records/projection_check.json
+
+The shares of the roofline are taken from one case, the default model with one thread and 4 beams;
+every other case is predicted from them and from the rates of its number of threads. What comes
+with the package, ``edgecap/bench/calibration.json``, is written from it. ``benchmarks/pareto.py``
+makes the float bundle, ``benchmarks/peers/bundles.py`` the large one (random weights).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from floors import parts
+from record import command, machine, write_atomically
+
+from edgecap.bench.floors import encoder_work, floor_here, own_step
+from edgecap.bench.project import FILE, predict_ms
+from edgecap.bench.rates import Rates, measure_rates
+from edgecap.models import resolve
+from edgecap.runtime.bundle import Bundle, read_bundle
+
+PACKAGED = Path(__file__).parents[1] / "edgecap" / "bench" / FILE
+BEAMS = (1, 4, 8)
+
+
+@click.command()
+@click.option("--model", default="default", show_default=True, help="What calibrates.")
+@click.option("--float", "plain", type=click.Path(exists=True), help="The same in float32.")
+@click.option("--large", type=click.Path(exists=True), help="A bundle of ViT-GPT2's size.")
+@click.option("--rounds", default=40, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path))
+def main(model: str, plain: str | None, large: str | None, rounds: int, out: Path | None) -> None:
+    """Calibrate on one case and predict the others."""
+    bundles = {"default": read_bundle(resolve(model))}
+    bundles |= {name: read_bundle(path) for name, path in named(plain, large)}
+    rates = {threads: measure_rates(threads) for threads in (1, 2)}
+    cases = [
+        case(name, bundle, threads, beams, rates[threads], rounds)
+        for name, bundle in bundles.items()
+        for threads in (1, 2)
+        for beams in (BEAMS if name == "default" else (1, 4))
+    ]
+    record: dict[str, Any] = {
+        "command": command("benchmarks/projection_check.py"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "rates": [found.to_dict() for found in rates.values()],
+        **checked(cases),
+    }
+    text = json.dumps(record, indent=1)
+    click.echo(text)
+    if out is not None:
+        write_atomically(out, text + "\n")
+        write_atomically(PACKAGED, packaged(record))
+
+
+def named(plain: str | None, large: str | None) -> list[tuple[str, str]]:
+    """The bundles that are there beside the default."""
+    found = (("default in float32", plain), ("ViT-GPT2's size, float32", large))
+    return [(name, path) for name, path in found if path is not None]
+
+
+def case(
+    name: str, bundle: Bundle, threads: int, beams: int, rates: Rates, rounds: int
+) -> dict[str, Any]:
+    """Floors and measured times of one case, own kernels behind ONNX Runtime's encoder."""
+    times = parts(bundle, threads, beams, rounds, ("native",))["native"]
+    works = {"encode": encoder_work(bundle), "step": own_step(bundle, beams=beams)}
+    found: dict[str, Any] = {"model": name, "threads": threads, "beams": beams}
+    for part, work in works.items():
+        measured = times[f"{part}_ms"]["median"]
+        found[part] = floor_here(work, rates).to_dict(measured) | {"node_us": rates.node_us}
+    return (
+        found
+        | {"caption_ms": times["caption_ms"]["median"], "steps": times["steps"]}
+        | {"rest_ms": times["rest_ms"]["median"]}
+    )
+
+
+def checked(cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """Shares of the first case with one thread and 4 beams; all others predicted from them."""
+    base = next(c for c in cases if (c["threads"], c["beams"]) == (1, 4))
+    shares = {part: share(base[part]) for part in ("encode", "step")}
+    errors = []
+    for found in cases:
+        for part in ("encode", "step"):
+            work = found[part]
+            work["predicted_ms"] = round(
+                predict_ms(work["floor_ms"], shares[part], work["launches"], work["node_us"]), 4
+            )
+        found["predicted_caption_ms"] = round(
+            base["rest_ms"]
+            + found["encode"]["predicted_ms"]
+            + found["steps"] * found["step"]["predicted_ms"],
+            3,
+        )
+        found["error"] = round(found["predicted_caption_ms"] / found["caption_ms"] - 1, 3)
+        if found is not base:
+            errors.append(abs(found["error"]))
+    return {
+        "calibrated_on": {name: base[name] for name in ("model", "threads", "beams")},
+        "encoder_share": shares["encode"],
+        "step_share": shares["step"],
+        "host_ms": base["rest_ms"],
+        "checks": len(errors),
+        "error": round(float(np.median(errors)), 3),
+        "worst": round(float(np.max(errors)), 3),
+        "gpu": "never checked: no GPU was at hand",
+        "cases": cases,
+    }
+
+
+def share(work: dict[str, Any]) -> float:
+    """The share of the floor in what is measured, launches taken off."""
+    return round(work["floor_ms"] / (work["ms"] - work["launches"] * work["node_us"] / 1e3), 3)
+
+
+def packaged(record: dict[str, Any]) -> str:
+    """The calibration that comes with the package, from the record."""
+    names = ("encoder_share", "step_share", "host_ms", "checks", "error", "worst")
+    found = {name: record[name] for name in names}
+    facts = record["machine"]
+    found |= {"machine": f"{facts['cpu']}, {facts['cores']} cores", "date": record["date"]}
+    return json.dumps(found, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    main()
