@@ -83,7 +83,7 @@ def command(
     import signal
 
     import edgecap
-    from edgecap.cli.stream import stopping_on_signals
+    from edgecap.cli.signals import stopping_on_signals
     from edgecap.runtime.errors import SinkError, SourceError
     from edgecap.runtime.messages.bags import Bag
     from edgecap.runtime.streams.cameras import Cameras, Feed

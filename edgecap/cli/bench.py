@@ -127,7 +127,7 @@ def command(
     from edgecap.bench.measure import Bench
     from edgecap.bench.record import check_place, write_record
     from edgecap.bench.tables import print_record
-    from edgecap.cli.stream import stopping_on_signals
+    from edgecap.cli.signals import stopping_on_signals
     from edgecap.models import resolve
 
     for path in (record_path, page_path):

@@ -1,4 +1,4 @@
-"""``edgecap stream``: captions of a camera, a video or a folder, one JSON line each."""
+"""``edgecap stream``: captions of cameras, videos and folders, one JSON line each."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from edgecap.cli.main import INTERRUPTED
+from edgecap.cli.signals import reloading_on_signals, stopping_on_signals
+
+if TYPE_CHECKING:
+    from edgecap.runtime.streams import Source, StreamOptions
+    from edgecap.runtime.streams.profiles import Profile
 
 
 @click.command(
@@ -27,12 +31,13 @@ Examples:
   edgecap stream clip.mp4 --no-realtime --gate none
   edgecap stream /dev/video0 --profile assistive --sink speech:
   edgecap stream rtsp://192.168.1.20/main --profile smart-home --sink mqtt://broker.local
+  edgecap stream rtsp://porch/main rtsp://yard/main --sink log.db --sink "{camera}.mp4"
   edgecap stream csi://0 --size 1280x720 --deadline-ms 80
   edgecap stream rtsp://192.168.1.20/main --transport udp --reconnects 1000000
   edgecap stream "gst://videotestsrc is-live=true ! video/x-raw,width=640" --duration 5
 """,
 )
-@click.argument("source")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--model", default="default", show_default=True, help="Name or path of a bundle.")
 @click.option("--beams", type=int, help="Beam width; the model's own if not given.")
 @click.option("--loop/--no-loop", default=False, help="Begin a file or folder again at its end.")
@@ -58,7 +63,9 @@ Examples:
 )
 @click.option("--max-captions", type=int, help="End after so many captions.")
 @click.option("--duration", type=float, help="End after so many seconds.")
-@click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
+@click.option(
+    "--threads", type=int, help="CPU threads; by default one less than the cores, 1 to 4."
+)
 @click.option("--engine", metavar="NAME", help="What runs the model; see docs/gpu.md [auto].")
 @click.option(
     "--require-signature",
@@ -130,11 +137,16 @@ Examples:
     help="Where captions go, too: log.db, out.mp4, film.vtt, mqtt://host, speech: ... May be given "
     "more than once.",
 )
-@click.option("--camera", help="The camera's name for people; by default the source's.")
+@click.option(
+    "--camera",
+    "cameras",
+    multiple=True,
+    help="The camera's name for people; by default the source's. One for each source, or none.",
+)
 @click.pass_context
 def command(
     context: click.Context,
-    source: str,
+    sources: tuple[str, ...],
     model: str,
     beams: int | None,
     loop: bool,
@@ -160,29 +172,35 @@ def command(
     hottest: float | None,
     profile: str | None,
     sinks: tuple[str, ...],
-    camera: str | None,
+    cameras: tuple[str, ...],
 ) -> None:
-    """Caption a live SOURCE; one line of JSON on standard output for each caption.
+    """Caption live SOURCEs; one line of JSON on standard output for each caption.
 
     SOURCE is a video, a picture, a folder or pattern of pictures (a path or file://), a camera
     (/dev/video0, v4l2:///dev/video0, 0, csi://0), a network camera (rtsp://, http://), a
     GStreamer pipeline (gst://), a ROS 2 topic (ros2://) or a test pattern (test://moving,
     test://static, test://flashing).
 
-    Ends with the source, after --max-captions or --duration, or on Ctrl-C (exit code 130) or
-    SIGTERM (0), always after a whole line. SIGHUP reads the model anew while the camera runs on,
-    SIGUSR1 has the next frame captioned whatever the gate says. Standard error gets a summary.
-    Exit code 2: the source or the model cannot be used, or a camera was lost for good.
+    Several sources are captioned by one model, each in its turn; every line names its source. A
+    camera that is lost for good is told of and left out while others run. A --sink of several
+    sources may hold {camera} and {number}.
+
+    Ends with the sources, after --max-captions or --duration, or on Ctrl-C (exit code 130) or
+    SIGTERM (0), always after a whole line. SIGHUP reads the model and the profile anew while the
+    cameras run on, SIGUSR1 has the next frames captioned whatever the gate says. Standard error
+    gets a summary. Exit code 2: a source or the model cannot be used, or the last camera was lost
+    for good.
     """
     # One clear line on an error instead of the reader's own messages; a value set outside wins.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import edgecap
-    from edgecap.runtime.streams import JsonLines, Pipeline, open_source
+    from edgecap.runtime.streams import Cameras, Feed, JsonLines, Renewal, open_source
     from edgecap.runtime.streams.controls import Commanded
-    from edgecap.runtime.streams.narrator import Narrator, preparation
+    from edgecap.runtime.streams.options import stream_threads
     from edgecap.runtime.streams.profiles import load_profile
-    from edgecap.runtime.streams.sinks import SinkContext, camera_name, open_sink
+    from edgecap.runtime.streams.sinks import Sink, SinkContext
+    from edgecap.runtime.streams.sinks.several import open_for_each, share
 
     preset = load_profile(profile)
 
@@ -190,73 +208,128 @@ def command(
         """An option's value if somebody gave it: a default must not win over the profile."""
         return None if context.get_parameter_source(name) is ParameterSource.DEFAULT else value
 
-    options = preset.stream_options(
-        gate=given("gate", gate),
-        min_interval=given("min_interval", min_interval),
-        max_age=given("max_age", max_age),
-        max_captions=max_captions,
-        duration=duration,
-        deadline=seconds(deadline_ms),
-        unsure=given("unsure", unsure),
-        slowest=seconds(slowest_ms),
-        hottest=hottest,
-    )
+    def stream_options(preset: Profile) -> StreamOptions:
+        return preset.stream_options(
+            gate=given("gate", gate),
+            min_interval=given("min_interval", min_interval),
+            max_age=given("max_age", max_age),
+            max_captions=max_captions,
+            duration=duration,
+            deadline=seconds(deadline_ms),
+            unsure=given("unsure", unsure),
+            slowest=seconds(slowest_ms),
+            hottest=hottest,
+        )
+
+    def decoding(preset: Profile) -> dict[str, Any]:
+        return {"beams": None, **preset.decoding_options(beams=beams)}
+
+    def load() -> Any:
+        return edgecap.load(
+            model,
+            threads=stream_threads(threads),
+            engine=engine,
+            require_signature=require_signature,
+        )
+
+    options = stream_options(preset)
     width, height = parse_size(size)
     stdout = sys.stdout.buffer
-    sink = JsonLines(getattr(stdout, "raw", stdout), name="stdout")
+    lines = JsonLines(getattr(stdout, "raw", stdout), name="stdout")
     try:
-        with open_source(
-            source,
-            loop=loop,
-            realtime=realtime,
-            reconnects=reconnects,
-            wait=wait,
-            transport=transport,
-            latency=latency_ms / 1e3,
-            decoder=decoder,
-            width=width,
-            height=height,
-            rate=rate,
-        ) as frames:
-
-            def load() -> Any:
-                return edgecap.load(
-                    model, threads=threads, engine=engine, require_signature=require_signature
+        with contextlib.ExitStack() as stack:
+            opened = [
+                stack.enter_context(
+                    open_source(
+                        source,
+                        loop=loop,
+                        realtime=realtime,
+                        reconnects=reconnects,
+                        wait=wait,
+                        transport=transport,
+                        latency=latency_ms / 1e3,
+                        decoder=decoder,
+                        width=width,
+                        height=height,
+                        rate=rate,
+                    )
                 )
-
+                for source in sources
+            ]
+            names = names_of(cameras, [source.name for source in opened])
             captioner = load()
-            decoding = {"beams": None, **preset.decoding_options(beams=beams)}
-            captioner.options(**decoding)  # a bad one is told before the first frame
-            about = SinkContext(
-                camera=camera or camera_name(frames.name),
-                model=getattr(captioner, "name", ""),
-                patient=not frames.live,
-                snapshots=preset.privacy.snapshots,
-                speech=preset.speech_options(),
-            )
-            opened = [sink, *(open_sink(address, about) for address in sinks)]
-            pipeline = Pipeline(
-                frames,
-                captioner,
-                sinks=opened,
-                options=options,
-                decoding=decoding,
-                prepare=None if profile is None else preparation(preset, frames),
-                tell=None if profile is None else Narrator(preset),
-            )
-            for commanded in opened:
-                if isinstance(commanded, Commanded):
-                    commanded.control(pipeline.controls)
+            captioner.options(**decoding(preset))  # a bad one is told before the first frame
+            about = [
+                SinkContext(
+                    camera=name,
+                    model=getattr(captioner, "name", ""),
+                    patient=not source.live,
+                    snapshots=preset.privacy.snapshots,
+                    speech=preset.speech_options(),
+                )
+                for name, source in zip(names, opened, strict=True)
+            ]
+            columns: list[list[Sink]] = [
+                share(lines, len(opened)),
+                *(open_for_each(address, about) for address in sinks),
+            ]
+            rows = list(zip(*columns, strict=True))
+            told = told_by(profile, preset, opened)
+            feeds = [
+                Feed(source, row, None, *parts)
+                for source, row, parts in zip(opened, rows, told, strict=True)
+            ]
+            stream = Cameras(feeds, captioner, options=options, decoding=decoding(preset))
+            for row, controls in zip(rows, stream.controls, strict=True):
+                for sink in row:
+                    if isinstance(sink, Commanded):
+                        sink.control(controls)
+
+            def reload() -> Renewal:
+                nonlocal preset, told
+                anew, captioner = load_profile(profile), load()
+                captioner.options(**decoding(anew))
+                renewal_options = stream_options(anew)
+                if anew != preset:  # otherwise what was told is remembered
+                    preset, told = anew, told_by(profile, anew, opened)
+                return Renewal(captioner, renewal_options, decoding(anew), told)
+
             with (
-                stopping_on_signals(pipeline.stop) as seen,
-                reloading_on_signals(load, pipeline.exchange, pipeline.describe_now),
+                stopping_on_signals(stream.stop) as seen,
+                reloading_on_signals(reload, stream.renew, stream.describe_now),
             ):
-                report = pipeline.run()
+                reports = stream.run()
     except KeyboardInterrupt:
         context.exit(INTERRUPTED)
-    click.echo(str(report), err=True)
+    for name, report in zip(names, reports, strict=True):
+        click.echo(f"{name}: {report}" if len(reports) > 1 else str(report), err=True)
     if signal.SIGINT in seen:
         context.exit(INTERRUPTED)
+
+
+def told_by(profile: str | None, preset: Profile, sources: Sequence[Source]) -> list[Any]:
+    """``prepare`` and ``tell`` of each source; nothing where no profile is asked for."""
+    from edgecap.runtime.streams.narrator import Narrator, preparation
+
+    if profile is None:
+        return [(None, None)] * len(sources)
+    return [(preparation(preset, source), Narrator(preset)) for source in sources]
+
+
+def names_of(cameras: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """The cameras' names for people: given, or of their sources, each once."""
+    from edgecap.runtime.errors import OptionsError
+    from edgecap.runtime.streams.sinks import camera_name
+    from edgecap.runtime.streams.sinks.several import unlike_names
+
+    if not cameras:
+        return unlike_names([camera_name(source) for source in sources])
+    if len(cameras) != len(sources) or len(set(cameras)) < len(cameras):
+        raise OptionsError(
+            f"{len(sources)} sources and --camera {', --camera '.join(cameras)}; "
+            "give each source a name of its own, or none a name"
+        )
+    return list(cameras)
 
 
 def seconds(milliseconds: float | None) -> float | None:
@@ -274,69 +347,3 @@ def parse_size(size: str | None) -> tuple[int | None, int | None]:
 
         raise OptionsError(f"{size!r} is no size; give WIDTHxHEIGHT, such as 1280x720")
     return int(width), int(height)
-
-
-@contextlib.contextmanager
-def reloading_on_signals(
-    load: Callable[[], Any], exchange: Callable[[Any], None], describe_now: Callable[[], None]
-) -> Iterator[None]:
-    """On SIGHUP call ``load`` in a thread and ``exchange`` its model; on SIGUSR1 ``describe_now``.
-
-    A model that cannot be loaded is told of in one line, and the old one goes on.
-    """
-    import threading
-
-    from edgecap.runtime.errors import EdgeCapError
-
-    wanted, done = threading.Event(), threading.Event()
-
-    def work() -> None:
-        while wanted.wait() and not done.is_set():
-            wanted.clear()
-            try:
-                exchange(load())
-            except EdgeCapError as error:
-                click.echo(f"edgecap: the model stays as it is: {error}", err=True)
-
-    thread = threading.Thread(target=work, name="model loader", daemon=True)
-    thread.start()
-
-    def ask(*_: object) -> None:
-        # A handler must not take a lock its thread may hold, as those of controls and events.
-        threading.Thread(target=describe_now, daemon=True).start()
-
-    def reload(*_: object) -> None:
-        threading.Thread(target=wanted.set, daemon=True).start()
-
-    before = {
-        number: signal.signal(number, handler)
-        for number, handler in ((signal.SIGHUP, reload), (signal.SIGUSR1, ask))
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        done.set()
-        wanted.set()
-
-
-@contextlib.contextmanager
-def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Call ``stop`` on SIGINT and SIGTERM; gives the list of signals seen.
-
-    A second Ctrl-C interrupts at once, for those who do not want to wait for the first.
-    """
-    seen: list[int] = []
-
-    def handle(number: int, _: FrameType | None) -> None:
-        seen.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,6 +1,6 @@
 """Live streams: a source of frames, a gate, a captioner and sinks, joined by a pipeline."""
 
-from edgecap.runtime.streams.cameras import Cameras, Feed
+from edgecap.runtime.streams.cameras import Cameras, Feed, Renewal
 from edgecap.runtime.streams.event import Dropped, Event, Latency, Notice, StreamReport
 from edgecap.runtime.streams.frames import Frame
 from edgecap.runtime.streams.gate import AlwaysGate, Decision, FeatureGate, Gate, ThumbnailGate
@@ -23,6 +23,7 @@ __all__ = [
     "Latency",
     "Notice",
     "Pipeline",
+    "Renewal",
     "Sink",
     "SinkGone",
     "Source",

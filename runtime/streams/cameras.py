@@ -43,6 +43,20 @@ class Feed:
     tell: Callable[[Event], Event | None] | None = None
 
 
+@dataclass(frozen=True)
+class Renewal:
+    """What a running stream goes on with: another model, or other settings, too.
+
+    options, decoding : as in ``Cameras``
+    parts : ``prepare`` and ``tell`` of each camera, in their order
+    """
+
+    captioner: Any
+    options: StreamOptions
+    decoding: Mapping[str, Any]
+    parts: Sequence[tuple[Callable[[Frame], Frame] | None, Callable[[Event], Event | None] | None]]
+
+
 class Cameras:
     """Captions several sources with one captioner until all have ended; runs once.
 
@@ -88,7 +102,9 @@ class Cameras:
         beams = self._describer.beams
         self._governor = Governor(make_levels(beams), self._options.slowest, self._options.hottest)
         self._dog = WatchDog(self._options.stuck, self._tell)
-        self._next: deque[Describer] = deque(maxlen=1)  # a model that waits to be taken
+        # What waits to be taken: a model, and settings where they change, too.
+        self._next: deque[tuple[Describer, Renewal | None]] = deque(maxlen=1)
+        self._own_gates = [feed.gate is not None for feed in feeds]
         self._turn = 0
         self._captions = 0
         self._stopping = False
@@ -123,7 +139,22 @@ class Cameras:
             LOG.warning("the new model is refused: %s", error)
             self._tell("model", f"the new model is refused: {error}")
             return
-        self._next.append(new)
+        self._next.append((new, None))
+
+    def renew(self, renewal: Renewal) -> None:
+        """Go on with another model and other settings from the next frame on. Safe in any thread.
+
+        Where options change, gates made from them begin anew, so that the next frame is a first
+        one. Sinks stay, and so do ``queue`` and what was counted.
+
+        Raises OptionsError for what cannot be.
+        """
+        if len(renewal.parts) != len(self._lanes):
+            raise OptionsError(f"{len(renewal.parts)} parts for {len(self._lanes)} cameras")
+        new = Describer(renewal.captioner, renewal.decoding, renewal.options.near)
+        if any(lane.features for lane in self._lanes) or renewal.options.gate == "auto":
+            new.use_drafts()
+        self._next.append((new, renewal))
 
     def stop(self) -> None:
         """End the stream after the caption in the making. Safe in signal handlers and threads."""
@@ -219,12 +250,28 @@ class Cameras:
         """Take the model that was left for us."""
         if not self._next:
             return
-        self._describer = new = self._next.popleft()
+        self._describer, renewal = self._next.popleft()
         for lane in self._lanes:
             lane.forget()
-        text = f"captions come from {getattr(new.captioner, 'name', 'another model')} now"
-        LOG.warning("%s", text)
-        self._tell("model", text)
+        text = f"captions come from {getattr(self._describer.captioner, 'name', 'another model')}"
+        if renewal is not None:
+            self._take(renewal)
+            text += " by new settings"
+        LOG.warning("%s now", text)
+        self._tell("model", f"{text} now")
+
+    def _take(self, renewal: Renewal) -> None:
+        options, before = renewal.options, self._options
+        self._options = options
+        features = self._describer.features
+        for lane, own, parts in zip(self._lanes, self._own_gates, renewal.parts, strict=True):
+            keeps = own or options == before
+            gate = None if keeps else make_gate(options, lane.source.stills, features)
+            lane.renew(options, gate, *parts)
+            lane.source.shrink(1.0)
+        levels = make_levels(self._describer.beams)
+        self._governor = Governor(levels, options.slowest, options.hottest)
+        self._dog.expect(options.stuck)
 
     def _govern(self, change: Change | None) -> None:
         if change is None:

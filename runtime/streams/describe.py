@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgecap.runtime.caption import Caption, Timings
 from edgecap.runtime.decoding.options import DecodingOptions
 from edgecap.runtime.engines.base import Encoded
-from edgecap.runtime.streams.draft import Draft, Verifier, draft_of
+from edgecap.runtime.streams.draft import SETTLED, Draft, Trust, Verifier, draft_of
 from edgecap.runtime.streams.frames import Frame
 from edgecap.runtime.streams.gate import Decision
 
@@ -42,6 +42,7 @@ class Job:
 
     confirm : the gate's last word, given the encoder's features; None to caption anyway
     draft : the last caption of the same camera, if it may be verified
+    trust : whether drafts of this camera may be kept
     deadline : moment on ``time.monotonic`` at which decoding ends
     """
 
@@ -49,10 +50,11 @@ class Job:
     decision: Decision
     confirm: Confirm | None = None
     draft: Draft | None = None
+    trust: Trust = field(default_factory=Trust)
     deadline: float | None = None
     next_draft: Draft | None = None  # of what was decoded
     caption: Caption | None = None
-    verdict: str | None = None  # of the draft: kept, refused
+    verdict: str | None = None  # of the draft: kept, refused, checked
     cosine: float | None = None
     dropped: dict[str, int] = field(default_factory=dict)  # of its camera, when it was taken
     age: float = 0.0  # seconds from capture to the begin of this work
@@ -150,6 +152,7 @@ class Describer:
             or job.draft is None
             or job.cosine is None
             or job.cosine < self._near
+            or job.draft.settled < SETTLED
         ):
             return False
         begin = time.perf_counter()
@@ -157,8 +160,11 @@ class Describer:
         job.timings["verify"] = (time.perf_counter() - begin) * 1e3
         if kept is None:
             return False
-        job.verdict = "refused" if isinstance(kept, str) else "kept"
         if isinstance(kept, str):
+            job.verdict = kept
+            return False
+        job.verdict = "kept" if job.trust.keep() else "checked"
+        if job.verdict == "checked":
             return False
         job.caption = self._timed(job, kept, job.timings["verify"])
         return True
@@ -186,7 +192,7 @@ class Describer:
             for index, caption in zip(group, captions, strict=True):
                 job = jobs[index]
                 if drafts:
-                    job.next_draft = draft_of(caption, select(encoded, [index]))
+                    job.next_draft = _successor(job, caption, select(encoded, [index]))
                     if returned == 1:
                         caption = replace(caption, alternatives=())
                 job.caption = self._timed(job, caption, spent + job.timings.get("verify", 0.0))
@@ -201,6 +207,18 @@ class Describer:
             total=stages["preprocess"] + stages["encode"] + decode,
         )
         return replace(caption, timings=timings)
+
+
+def _successor(job: Job, caption: Caption, encoded: Encoded) -> Draft | None:
+    """The draft that a searched caption leaves; what was to be checked is learnt."""
+    draft = draft_of(caption, encoded)
+    if draft is None or job.draft is None:
+        return draft
+    same = caption.tokens == job.draft.caption.tokens
+    if job.verdict == "checked":
+        job.trust.learn(same)
+    draft.settled = job.draft.settled + 1 if same else 0
+    return draft
 
 
 def stopper(deadline: float | None) -> Callable[[], bool] | None:

@@ -42,8 +42,9 @@ class Event:
     ``captured_at`` is in seconds since 1970 (UTC); ``pts`` and ``frame`` as in ``Frame``;
     ``text`` to ``sure`` as in ``Caption``; ``reason`` is why it was said: first, changed,
     refresh (unchanged for ``max_age``), asked (``describe_now``), interval or always (no gate).
-    ``truncated``: the deadline ended the search early. ``draft``: "kept" where the last caption was
-    verified against this frame and said again, "refused" where it was and decoded anew, else None.
+    ``truncated``: the deadline ended the search early. ``draft``: what came of the last
+    caption where it was verified against this frame: "kept" and said again, "refused" and decoded
+    anew, "checked" (it passed and was decoded anew, to see whether that says the same), else None.
     ``header``: of the ROS 2 message that brought the frame, if one did.
     """
 
@@ -139,7 +140,7 @@ class StreamReport:
     undelivered: dict[str, int]  # events that a sink did not take, by the sink's name
     truncated: int = 0  # captions that the deadline cut short
     missed: int = 0  # captions that came after their deadline all the same
-    drafts: dict[str, int] = field(default_factory=dict)  # last captions verified: kept, refused
+    drafts: dict[str, int] = field(default_factory=dict)  # by what came of them, as in ``Event``
 
     def __str__(self) -> str:
         parts = [f"{self.captions} captions", f"{self.received} frames"]

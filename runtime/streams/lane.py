@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from edgecap.runtime.streams.controls import ControlledGate, Controls
 from edgecap.runtime.streams.describe import Confirm, Job
-from edgecap.runtime.streams.draft import Draft
+from edgecap.runtime.streams.draft import Draft, Trust
 from edgecap.runtime.streams.event import Dropped, Event, Latency, Notice, StreamReport
 from edgecap.runtime.streams.frames import Frame, NewestSlot
 from edgecap.runtime.streams.gate import FeatureGate, Gate
@@ -60,6 +60,7 @@ class Lane:
         self._reader: threading.Thread | None = None
         self._stopping = False
         self._draft: Draft | None = None
+        self._trust = Trust()
         self._dropped_before = 0
         self._clock: float | None = None  # wall clock less monotonic
         self._last = float("-inf")  # monotonic moment of the last captioned frame
@@ -131,6 +132,7 @@ class Lane:
             decision,
             confirm=confirm,
             draft=self._draft,
+            trust=self._trust,
             deadline=None if deadline is None else frame.monotonic + deadline,
             dropped=self._dropped(),
         )
@@ -193,6 +195,19 @@ class Lane:
     def forget(self) -> None:
         """Drop what belongs to the old model."""
         self._draft = None
+        self._trust = Trust()
+
+    def renew(
+        self,
+        options: StreamOptions,
+        gate: Gate | None,
+        prepare: Callable[[Frame], Frame] | None,
+        tell: Callable[[Event], Event | None] | None,
+    ) -> None:
+        """Go on by other settings; ``gate`` is None where the present one stays."""
+        self._options, self._prepare, self._tell = options, prepare, tell
+        if gate is not None:
+            self._gate, self._controlled = gate, ControlledGate(gate, self.controls)
 
     def finish(self, ended: str, seconds: float, deadline: float) -> StreamReport:
         """Stop and free everything but the source, which is only cancelled; the numbers."""

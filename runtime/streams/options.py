@@ -56,7 +56,7 @@ class StreamOptions:
     threshold: float = 0.05  # share of the thumbnail's cells that must differ, 0 to 1
     same: float = 0.97  # cosine of the encoder's features from which a scene is the same
     changed: float = 0.95  # cosine below which a scene that was the same has changed
-    near: float = 0.95  # cosine from which the last caption is verified first; above 1 never
+    near: float = 0.98  # cosine from which the last caption is verified first; above 1 never
     min_interval: float = 0.0  # least time between two captions
     max_age: float = 60.0  # an unchanged scene is captioned again after this long
     max_captions: int | None = None  # end after so many captions
@@ -100,6 +100,17 @@ class StreamOptions:
         _real("stuck", self.stuck, 0.1, 1e9)
         _whole("queue", self.queue, 1, 1_000_000)
         _real("flush_timeout", self.flush_timeout, 0.0, 3600.0)
+
+
+def stream_threads(threads: int | None = None) -> int:
+    """CPU threads for a model that captions a stream: ``threads``, or one less than the cores.
+
+    A step of the model waits for the slowest of its threads. With as many threads as cores, every
+    decoded frame takes one of them away, and captions that meet it last several times as long.
+    """
+    from edgecap.runtime.engines.threads import physical_cores, thread_count
+
+    return thread_count(min(4, max(1, physical_cores() - 1)) if threads is None else threads)
 
 
 def _choice(name: str, value: object, accepted: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edgecap.runtime.streams.cameras import Cameras, Feed
+from edgecap.runtime.streams.cameras import Cameras, Feed, Renewal
 from edgecap.runtime.streams.controls import Controls
 from edgecap.runtime.streams.event import Event, StreamReport
 from edgecap.runtime.streams.frames import Frame
@@ -70,6 +70,10 @@ class Pipeline:
     def exchange(self, captioner: Any) -> None:
         """Caption with another model from the next frame on; the camera runs on meanwhile."""
         self._cameras.exchange(captioner)
+
+    def renew(self, renewal: Renewal) -> None:
+        """Go on with another model and other settings, see ``Cameras.renew``."""
+        self._cameras.renew(renewal)
 
     def stop(self) -> None:
         """End the stream after the caption in the making. Safe in signal handlers and threads."""

@@ -20,7 +20,7 @@ class WatchDog:
     """
 
     def __init__(self, limit: float, tell: Callable[[str, str], None]) -> None:
-        self._limit, self._tell = limit, tell
+        self._tell = tell
         self._last = time.monotonic()
         self._working = ""
         self._stuck = False
@@ -28,9 +28,14 @@ class WatchDog:
         microseconds = os.environ.get("WATCHDOG_USEC", "")
         ours = os.environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
         self._systemd = int(microseconds) / 1e6 if ours and microseconds.isdigit() else None
+        self.expect(limit)
+        self._thread = threading.Thread(target=self._work, name="watch-dog", daemon=True)
+
+    def expect(self, limit: float) -> None:
+        """Tell of a silence of ``limit`` seconds from now on."""
         # Half the time systemd gives, as its manual advises.
         self._period = min(limit / 4.0, *([self._systemd / 2.0] if self._systemd else [1.0]))
-        self._thread = threading.Thread(target=self._work, name="watch-dog", daemon=True)
+        self._limit = limit
 
     def start(self) -> None:
         """Begin to watch; tells systemd that the service is ready."""

@@ -182,7 +182,7 @@ def test_a_model_that_has_gone_leaves_the_old_one_at_work(
     assert json.loads(process.stdout.readline())["reason"] == "first"
     model.unlink()
     process.send_signal(signal.SIGHUP)
-    assert "the model stays as it is" in process.stderr.readline()
+    assert "all stays as it is" in process.stderr.readline()
     process.send_signal(signal.SIGUSR1)
     assert json.loads(process.stdout.readline())["reason"] == "asked"
     model.write_bytes(BUNDLE.read_bytes())

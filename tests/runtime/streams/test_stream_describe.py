@@ -14,7 +14,14 @@ from edgecap.runtime.engines.draft_graph import sentence_graph
 from edgecap.runtime.errors import EngineError, OptionsError
 from edgecap.runtime.streams import Frame, StreamOptions
 from edgecap.runtime.streams.describe import Describer, Job, select, stopper
-from edgecap.runtime.streams.draft import REFUSED, Verifier, draft_of, sentence_scorer
+from edgecap.runtime.streams.draft import (
+    REFUSED,
+    SETTLED,
+    Trust,
+    Verifier,
+    draft_of,
+    sentence_scorer,
+)
 from edgecap.runtime.streams.gate import Decision, FeatureGate
 
 pytest.importorskip("onnx")
@@ -124,9 +131,23 @@ def test_a_near_frame_keeps_the_caption_and_a_far_one_does_not(
     describer.describe([first])
     assert first.verdict is None
     assert first.next_draft is not None
-    again = Job(
-        frame(pictures[0], 1), Decision(True, "refresh"), gate.confirm, draft=first.next_draft
-    )
+    last, trust = first.next_draft, Trust()
+    for index in range(SETTLED):  # not settled yet: searched without a word of drafts
+        again = Job(frame(pictures[0], 1 + index), Decision(True, "refresh"), gate.confirm)
+        again.draft, again.trust = last, trust
+        describer.describe([again])
+        assert again.verdict is None
+        last = again.next_draft
+        assert last is not None
+        assert last.settled == index + 1
+    checked = Job(frame(pictures[0], 8), Decision(True, "refresh"), gate.confirm, last, trust)
+    describer.describe([checked])
+    assert checked.verdict == "checked"
+    assert checked.next_draft is not None
+    for _ in range(58):
+        assert not trust.earned
+        trust.learn(True)  # one more than the check itself taught
+    again = Job(frame(pictures[0], 9), Decision(True, "refresh"), gate.confirm, last, trust)
     describer.describe([again])
     assert again.verdict == "kept"
     assert again.cosine == pytest.approx(1.0, abs=1e-3)
@@ -135,7 +156,7 @@ def test_a_near_frame_keeps_the_caption_and_a_far_one_does_not(
     assert again.caption.text == first.caption.text
     assert again.next_draft is None
     other = Job(
-        frame(pictures[1], 2), Decision(True, "changed"), gate.confirm, draft=first.next_draft
+        frame(pictures[1], 2), Decision(True, "changed"), gate.confirm, draft=last, trust=trust
     )
     describer.describe([other])
     assert other.verdict is None, "the features are too far for a draft"
@@ -144,6 +165,35 @@ def test_a_near_frame_keeps_the_caption_and_a_far_one_does_not(
     describer.describe([same])
     assert same.caption is None
     assert (same.decision.passed, same.decision.reason) == (False, "same")
+
+
+@pytest.mark.parametrize("wrong", range(5))
+def test_trust_is_earned_when_an_exact_binomial_test_says_so(wrong: int) -> None:
+    binomtest = pytest.importorskip("scipy.stats").binomtest
+    trust = Trust()
+    for _ in range(wrong):
+        trust.learn(False)
+    while not trust.earned:
+        trust.learn(True)
+    count = len(trust._checks)
+
+    def chance(trials: int) -> float:
+        return float(binomtest(wrong, trials, 0.05, alternative="less").pvalue)
+
+    assert chance(count) <= 0.05 < chance(count - 1)
+    assert (wrong, count) in [(0, 59), (1, 93), (2, 124), (3, 153), (4, 181)]
+
+
+def test_one_draft_in_four_is_a_check_and_trust_can_be_lost() -> None:
+    trust = Trust()
+    assert not trust.keep()
+    for _ in range(200):
+        trust.learn(True)
+    assert [trust.keep() for _ in range(8)].count(True) == 6
+    for _ in range(5):
+        trust.learn(False)
+    assert not trust.earned
+    assert not trust.keep()
 
 
 def test_a_deadline_that_is_over_gives_one_token_and_says_so(
