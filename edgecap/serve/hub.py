@@ -81,6 +81,11 @@ class Hub:
         self._closing = True
 
     @property
+    def closing(self) -> bool:
+        """Whether the server ends: streams of events and pictures end with it."""
+        return self._closing
+
+    @property
     def listeners(self) -> int:
         """Clients that listen."""
         return len(self._listeners)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -58,8 +58,10 @@ class Previews:
         finally:
             self.clients -= 1
 
-    async def stream(self, request: web.Request, viewer: Viewer) -> web.StreamResponse:
-        """Answer with ``multipart/x-mixed-replace`` until the client goes or the server ends."""
+    async def stream(
+        self, request: web.Request, viewer: Viewer, closing: Callable[[], bool]
+    ) -> web.StreamResponse:
+        """Answer with ``multipart/x-mixed-replace`` until the client goes or ``closing``."""
         async with self.client():
             captured, data = await self.picture(viewer)
             response = web.StreamResponse(
@@ -71,7 +73,7 @@ class Previews:
             )
             await response.prepare(request)
             sent_at, sent = float("-inf"), float("-inf")
-            while True:
+            while not closing():
                 now = time.monotonic()
                 if captured != sent or now - sent_at > REPEAT:
                     # A browser shows a part when the next boundary is there: it follows at once.
@@ -82,3 +84,4 @@ class Previews:
                     sent_at, sent = now, captured
                 await asyncio.sleep(max(0.01, self._period - (time.monotonic() - now)))
                 captured, data = await self.picture(viewer)
+            return response

@@ -119,7 +119,7 @@ class Routes:
             async with sse_response(request, sep="\n") as response:
                 await response.send(_json(parts.status.values()), event="status", retry=1000)
                 due = time.monotonic() + STATUS_PERIOD
-                while response.is_connected():
+                while response.is_connected() and not parts.hub.closing:
                     try:
                         left = max(0.0, due - time.monotonic())
                         message = await asyncio.wait_for(listener.next(), left)
@@ -157,7 +157,8 @@ class Routes:
         """Moving pictures of a camera."""
         self._pictures_are_shown()
         viewer = self._parts.live.viewer(request.query.get("source"))
-        return await self._parts.previews.stream(request, viewer)
+        hub = self._parts.hub
+        return await self._parts.previews.stream(request, viewer, lambda: hub.closing)
 
     async def frame(self, request: web.Request) -> web.Response:
         """The newest frame of a camera."""
