@@ -124,14 +124,18 @@ def _qos(options: DdsOptions) -> Any:
     from cyclonedds.core import Policy, Qos
     from cyclonedds.util import duration
 
-    reliable = Policy.Reliability.Reliable(duration(milliseconds=100))
-    durability = Policy.Durability
-    return Qos(
-        reliable if options.reliability == "reliable" else Policy.Reliability.BestEffort,
-        durability.TransientLocal
-        if options.durability == "transient_local"
-        else durability.Volatile,
+    policies: list[Any] = [
+        Policy.Reliability.Reliable(duration(milliseconds=100))
+        if options.reliability == "reliable"
+        else Policy.Reliability.BestEffort,
         Policy.History.KeepLast(options.depth),
         # The encoding of ROS 2; without it newer versions would say XCDR2.
         Policy.DataRepresentation(use_cdrv0_representation=True),
+    ]
+    if options.durability == "volatile":
+        return Qos(*policies, Policy.Durability.Volatile)
+    # What late readers get is a history of its own, of one sample unless it is said.
+    kept = Policy.DurabilityService(
+        duration(seconds=0), Policy.History.KeepLast(options.depth), -1, -1, -1
     )
+    return Qos(*policies, Policy.Durability.TransientLocal, kept)
