@@ -12,8 +12,10 @@ NATIVE := $(wildcard runtime/native/*.cpp runtime/native/*.h runtime/native/*.cu
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
+# Two files of tests at a time, each with one thread of OpenMP: more would fight for the cores.
+TEST_PROCESSES ?= 2
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
