@@ -67,6 +67,9 @@ Examples:
 @click.option("--frame-rate", type=float, help="Frames per second of cameras, videos, folders.")
 @click.option("--queue", type=int, default=64, show_default=True, help="Pictures that may wait.")
 @click.option(
+    "--batch", type=int, default=8, show_default=True, help="Pictures captioned together."
+)
+@click.option(
     "--max-bytes", type=int, default=20_000_000, show_default=True, help="Of a posted picture."
 )
 @click.option(
@@ -77,6 +80,20 @@ Examples:
 )
 @click.option(
     "--connections", type=int, default=256, show_default=True, help="Connections at once."
+)
+@click.option(
+    "--header-timeout",
+    type=float,
+    default=10.0,
+    show_default=True,
+    help="Seconds that a request's headers may take to come.",
+)
+@click.option(
+    "--body-timeout",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="The same for its picture.",
 )
 @click.option(
     "--pictures/--no-pictures",
@@ -112,10 +129,13 @@ def command(
     size: str | None,
     frame_rate: float | None,
     queue: int,
+    batch: int,
     max_bytes: int,
     max_pixels: int,
     rate: str,
     connections: int,
+    header_timeout: float,
+    body_timeout: float,
     pictures: bool,
     stuck: float,
 ) -> None:
@@ -146,8 +166,11 @@ def command(
         max_bytes=max_bytes,
         max_pixels=max_pixels,
         queue=queue,
+        batch=batch,
         rate=rate,
         connections=connections,
+        header_timeout=header_timeout,
+        body_timeout=body_timeout,
         pictures=pictures,
         stuck=stuck,
     )

@@ -25,6 +25,7 @@ class ServeOptions:
     max_bytes: int = 20_000_000  # of a posted picture
     max_pixels: int = 40_000_000
     queue: int = 64  # pictures that wait for the captioner
+    batch: int = 8  # pictures that are captioned together, of those that wait
     uploads: int = 8  # pictures of max_bytes that may be in memory while they come in
     rate: str = "100/second"  # requests of one client
     connections: int = 256  # at once, of all clients
@@ -47,6 +48,7 @@ class ServeOptions:
             ("max_bytes", 1000, 1 << 30),
             ("max_pixels", 1000, 100_000_000),
             ("queue", 1, 10_000),
+            ("batch", 1, 64),
             ("uploads", 1, 1000),
             ("connections", 4, 100_000),
             ("viewers", 1, 10_000),

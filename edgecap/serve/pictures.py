@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from edgecap.serve.options import ServeOptions
 from edgecap.serve.problems import Problem
@@ -94,7 +95,7 @@ async def _from_form(request: web.Request, most: int) -> bytes:
                 if len(data) > most:
                     raise too_large(None, most)
             return bytes(data)
-    except (ValueError, AssertionError, LookupError) as error:
+    except (HttpProcessingError, ValueError, AssertionError, LookupError) as error:
         raise Problem(400, f"the form is damaged: {' '.join(str(error).split())}") from None
     raise Problem(400, f"the form has no field {FIELD!r}; give one that holds a picture")
 

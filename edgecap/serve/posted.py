@@ -20,7 +20,16 @@ from edgecap.runtime.decoding.options import DecodingOptions
 from edgecap.serve.pictures import check_picture
 from edgecap.serve.problems import Problem
 
-MAX_BATCH = 8
+# Query -> the option of decoding and its type.
+OPTIONS: dict[str, tuple[str, type]] = {
+    "beams": ("beams", int),
+    "max_tokens": ("max_new_tokens", int),
+    "min_tokens": ("min_new_tokens", int),
+    "length_penalty": ("length_penalty", float),
+    "no_repeat_ngram_size": ("no_repeat_ngram_size", int),
+    "repetition_penalty": ("repetition_penalty", float),
+}
+MOST_BEAMS = 16  # memory and time grow with them
 DECODERS = 2  # pictures that are decoded at once: each may take 3 bytes a pixel
 
 
@@ -50,16 +59,17 @@ class PostedPictures:
 
     captioner : what captions; streams may use the same one
     waiting : most pictures that wait; more are refused with 503
+    batch : most pictures that are captioned together
     max_pixels : of a picture, checked before it is decoded
     """
 
-    def __init__(self, captioner: Captioner, *, waiting: int, max_pixels: int) -> None:
+    def __init__(self, captioner: Captioner, *, waiting: int, batch: int, max_pixels: int) -> None:
         self.captioner = captioner
         self.done = 0
         self.refused = 0
         self.busy_since: float | None = None  # on time.monotonic, while a batch is worked on
         self._max_pixels = max_pixels
-        self._most = waiting
+        self._most, self._batch = waiting, batch
         self._taken = 0  # pictures between their acceptance and their answer
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="picture decoder")
@@ -112,7 +122,7 @@ class PostedPictures:
         while (job := self._queue.get()) is not None:
             jobs = [job]
             ending = False
-            while len(jobs) < MAX_BATCH and not ending:
+            while len(jobs) < self._batch and not ending:
                 try:
                     more = self._queue.get_nowait()
                 except queue.Empty:
@@ -161,24 +171,18 @@ def decoding_of(captioner: Captioner, query: Any) -> DecodingOptions:
     """Decoding options out of a request's query; raises ``Problem`` (400) for bad ones."""
     from edgecap.runtime.errors import OptionsError
 
-    kinds: dict[str, type] = {
-        "beams": int,
-        "max_tokens": int,
-        "min_tokens": int,
-        "length_penalty": float,
-        "no_repeat_ngram_size": int,
-        "repetition_penalty": float,
-    }
-    names = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
     given: dict[str, Any] = {}
     for name, text in query.items():
-        if name not in kinds:
-            raise Problem(400, f"there is no option {name!r}; give one of {', '.join(kinds)}")
+        if name not in OPTIONS:
+            raise Problem(400, f"there is no option {name!r}; give one of {', '.join(OPTIONS)}")
+        option, kind = OPTIONS[name]
         try:
-            given[names.get(name, name)] = kinds[name](text)
+            given[option] = kind(text)
         except ValueError:
-            what = "a whole number" if kinds[name] is int else "a number"
+            what = "a whole number" if kind is int else "a number"
             raise Problem(400, f"{name} is {text!r}; give {what}") from None
+    if given.get("beams", 1) > MOST_BEAMS:
+        raise Problem(400, f"beams is {given['beams']}; give a whole number from 1 to {MOST_BEAMS}")
     try:
         return captioner.options(**given)
     except OptionsError as error:

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from edgecap.runtime.errors import EdgeCapError, OptionsError
-from edgecap.serve.access import Access
+from edgecap.serve.access import SAFE, Access
 from edgecap.serve.guard import Guard
 from edgecap.serve.hub import Hub
 from edgecap.serve.life import Life
@@ -29,6 +29,7 @@ from edgecap.serve.routes import Parts, Routes
 from edgecap.serve.status import Status
 
 LOG = logging.getLogger("edgecap.serve")
+BACKLOG = 1024  # connections that wait to be taken or turned away
 GRACE = 5.0  # seconds that answers in the making get at the end
 SMALL = 64 << 10  # bytes of a body that is no picture
 HEADERS = {
@@ -62,7 +63,9 @@ class Server:
         ready: Callable[[str], None],
     ) -> None:
         self._options, self._hub, self._live, self._ready = options, hub, live, ready
-        posted = PostedPictures(captioner, waiting=options.queue, max_pixels=options.max_pixels)
+        posted = PostedPictures(
+            captioner, waiting=options.queue, batch=options.batch, max_pixels=options.max_pixels
+        )
         self._parts = Parts(
             options=options,
             captioner=captioner,
@@ -89,7 +92,7 @@ class Server:
             access_log=None,
             handler_cancellation=True,
             keepalive_timeout=self._options.idle_timeout,
-            lingering_time=2.0,
+            lingering_time=1.0,
             shutdown_timeout=GRACE,
         )
         await runner.setup()
@@ -125,7 +128,7 @@ class Server:
         host, port = self._options.host, self._options.port
         try:
             return await asyncio.get_running_loop().create_server(
-                guard, host.strip("[]"), port, backlog=self._options.connections
+                guard, host.strip("[]"), port, backlog=BACKLOG
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
@@ -154,7 +157,12 @@ class Server:
     async def _checked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             self._parts.access.check(request)
-            return await handler(request)
+            if request.method in SAFE or request.path == "/v1/caption":
+                return await handler(request)
+            return await asyncio.wait_for(handler(request), self._options.body_timeout)
+        except asyncio.TimeoutError:
+            line = f"the request did not come within {self._options.body_timeout:g} s"
+            return Problem(408, line, headers={"Connection": "close"}).response()
         except Problem as problem:
             return problem.response()
         except web.HTTPException as error:
