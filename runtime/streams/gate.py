@@ -13,7 +13,7 @@ from edgecap.runtime.streams.options import StreamOptions
 
 CELLS = 32  # the thumbnail is CELLS x CELLS
 LEVELS = 10  # grey levels (of 255) by which a cell must differ: above sensor and codec noise
-SAMPLES = 4  # pixels a side that are averaged into a cell, at most twice as many
+SAMPLED = (4, 2)  # columns and rows of pixels that are averaged into a cell: a row costs more
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,10 @@ def thumbnail(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int16]:
     """Shrink uint8 [H, W, 3] to int16 [32, 32, 3], ready to be subtracted."""
     import cv2
 
-    # Striding first leaves enough pixels to average noise away and saves most of the reading.
-    rows, columns = (max(1, side // (CELLS * SAMPLES)) for side in image.shape[:2])
-    small = cv2.resize(
-        np.ascontiguousarray(image[::rows, ::columns]), (CELLS, CELLS), interpolation=cv2.INTER_AREA
-    )
+    # Single pixels first: enough to average noise away, and most of the picture is never read.
+    width, height = (CELLS * each for each in SAMPLED)
+    some = cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
+    small = cv2.resize(some, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.int16)
 
 
