@@ -98,9 +98,11 @@ def _video(address: str, rest: str, context: SinkContext) -> Sink:
 
 
 def _mcap(address: str, rest: str, context: SinkContext) -> Sink:
+    from edgecap.runtime.messages.captions import check_topic
     from edgecap.runtime.streams.sinks.mcap import CaptionBag, McapSink
 
     path, options = _options(address, rest, {"topic": str})
+    check_topic(options.get("topic", "/edgecap"))
     bag = CaptionBag(_path(address, path.removeprefix("//")))
     return McapSink(bag, model=context.model, **options)
 
