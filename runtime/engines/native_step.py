@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,8 @@ import numpy.typing as npt
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.engines.base import Encoded, RunnerCache
 from edgecap.runtime.engines.contract import check_contract, check_tables
-from edgecap.runtime.engines.cuda_onnx import Graph, Unlike
-from edgecap.runtime.engines.cuda_spec import Linear, Norm, TransformerSpec
-from edgecap.runtime.engines.cuda_transformer import read_transformer
+from edgecap.runtime.engines.cuda_spec import DecoderSpec, TransformerSpec
+from edgecap.runtime.engines.native_spec import packed, read_spec
 from edgecap.runtime.engines.onnx import describe_graph, open_session
 from edgecap.runtime.engines.onnx_weights import describe_model, load_model, stores_whole_numbers
 from edgecap.runtime.engines.threads import thread_count
@@ -30,29 +29,8 @@ from edgecap.runtime.errors import EngineError, OptionsError
 if TYPE_CHECKING:
     from edgecap.runtime.decoding.search import BeamSearch
 
-PRECISIONS = ("int8", "int8-weights", "bf16", "fp32")
+PRECISIONS = ("int8", "bf16", "fp32")
 VARIABLE = "EDGECAP_NATIVE_PRECISION"
-FAMILIES = (
-    "Transformer decoders: image-transformer, GPT-2 and BERT with cross-attention or a prefix"
-)
-
-
-def read_spec(bundle: Bundle, model: Any) -> TransformerSpec:
-    """The decoder of a bundle. model : its graph, as ``load_model`` gives it
-
-    Raises ``EngineError`` for one that the kernels do not compute.
-    """
-    manifest = bundle.manifest
-    try:
-        graph = Graph(model)
-        if not any(name.startswith("cache.") for name in graph.inputs):
-            raise Unlike("it has a recurrent state and no caches")
-        return read_transformer(graph)
-    except Unlike as error:
-        raise EngineError(
-            f"the CPU kernels do not decode {manifest.name} ({manifest.family}): {error}. They "
-            f"take {FAMILIES}, with weights in fp32, fp16 or int8 that is widened"
-        ) from None
 
 
 class NativeStepEngine:
@@ -62,8 +40,8 @@ class NativeStepEngine:
     threads : of the encoder and of the steps; by default the physical cores at hand, at most 4
     precision : one of ``PRECISIONS``; by default what EDGECAP_NATIVE_PRECISION names, else "int8"
         for a bundle whose decoder stores its weights in int8, "fp32" for others. "int8" multiplies
-        weights with a scale an output by inputs with a scale a row, in whole numbers;
-        "int8-weights" keeps the inputs in float32; "bf16" and "fp32" are of the weights
+        weights with a scale an output by inputs with a scale a row, in whole numbers; "bf16" and
+        "fp32" are of the weights, with inputs in float32
     head_precision : of the last matrix, that reads words; by default as the others
     kernel : how whole numbers are multiplied, one of ``kernels()``; by default the fastest
 
@@ -104,7 +82,7 @@ class NativeStepEngine:
         self._encoder_outputs = [spec.name for spec in manifest.graphs.encoder.outputs]
         try:
             self._decoder = native.StepDecoder(
-                _packed(spec, self.max_positions),
+                packed(spec, self.max_positions),
                 precision=self.precision,
                 head_precision=_precision(head_precision or self.precision),
                 threads=self.threads,
@@ -114,7 +92,7 @@ class NativeStepEngine:
             raise EngineError(
                 f"the CPU kernels do not take {manifest.name}: {error}; engine='onnxruntime' does"
             ) from None
-        self._spec, self._make = spec_shape(spec), native.StepRun
+        self._fill, self._make = _filler(spec), native.StepRun
         self._runners: RunnerCache[NativeStepRunner] = RunnerCache()
         self._scorer: NativeStepRunner | None = None
         self._lock = threading.RLock()  # of the pool's threads: one decode at a time runs
@@ -160,7 +138,8 @@ class NativeStepEngine:
 
     def _runner(self, batch: int, beams: int) -> NativeStepRunner:
         run = self._make(self._decoder, batch, beams)
-        return NativeStepRunner(run, self._spec, batch, beams, self.vocab_size, self._lock)
+        rows = batch * beams
+        return NativeStepRunner(run, self._fill, rows, self.vocab_size, self._lock)
 
 
 class NativeStepRunner:
@@ -169,27 +148,17 @@ class NativeStepRunner:
     def __init__(
         self,
         run: Any,
-        shape: tuple[int, bool, bool],
-        batch: int,
-        beams: int,
+        fill: Callable[[Any, Encoded], None],
+        rows: int,
         vocab: int,
         lock: AbstractContextManager[Any],
     ) -> None:
-        self._run, self._lock = run, lock
-        self._layers, self._as_rows, self._first = shape
-        self._logits = np.zeros((batch * beams, vocab), np.float32)
+        self._run, self._fill, self._lock = run, fill, lock
+        self._logits = np.zeros((rows, vocab), np.float32)
 
     def start(self, encoded: Encoded) -> None:
-        """Copy the pictures' memory into the order that the kernels read."""
-        memory = {
-            name: np.ascontiguousarray(array, np.float32) for name, array in encoded.memory.items()
-        }
-        for layer in range(self._layers):
-            keys = memory.get(f"memory.key.{layer}")
-            if keys is not None:
-                self._run.set_memory(layer, keys, memory[f"memory.value.{layer}"], self._as_rows)
-        if self._first:
-            self._run.set_first(memory["memory.first"])
+        """Copy what the encoder made of the pictures into the order that the kernels read."""
+        self._fill(self._run, encoded)
 
     def step(
         self,
@@ -199,9 +168,8 @@ class NativeStepRunner:
         ancestry: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.float32]:
         """See ``StepRunner.step``."""
-        del parents  # the ancestry says all
         with self._lock:
-            self._run.step(tokens, int(position), ancestry, self._logits)
+            self._run.step(tokens, parents, int(position), ancestry, self._logits)
         return self._logits
 
     def run(self, search: BeamSearch, steps: int) -> tuple[bool, float] | None:
@@ -212,7 +180,8 @@ class NativeStepRunner:
         if not isinstance(search, NativeSearch):
             return None
         with self._lock:
-            done, seconds = self._run.advance(search.core, search.tokens, search.ancestry, steps)
+            buffers = search.tokens, search.parents, search.ancestry
+            done, seconds = self._run.advance(search.core, *buffers, steps)
         return bool(done), float(seconds)
 
 
@@ -221,10 +190,34 @@ def kernels() -> list[str]:
     return list(_native().step_kernels())
 
 
-def spec_shape(spec: TransformerSpec) -> tuple[int, bool, bool]:
-    """What a runner needs of a spec: layers, whether memory lies as rows, whether there is a
-    first word of the picture."""
-    return len(spec.layers), spec.memory_rows, spec.first
+def _filler(spec: DecoderSpec) -> Callable[[Any, Encoded], None]:
+    """What hands an encoder's outputs to a run of the native module."""
+
+    def floats(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        return np.ascontiguousarray(array, np.float32)
+
+    def transformer(run: Any, encoded: Encoded) -> None:
+        memory = encoded.memory
+        for layer in range(layers):
+            keys = memory.get(f"memory.key.{layer}")
+            if keys is not None:
+                values = memory[f"memory.value.{layer}"]
+                run.set_memory(layer, floats(keys), floats(values), as_rows)
+        if first:
+            run.set_first(floats(memory["memory.first"]))
+
+    def recurrent(run: Any, encoded: Encoded) -> None:
+        cell = encoded.carry.get("carry.c")
+        run.set_state(floats(encoded.carry["carry.h"]), None if cell is None else floats(cell))
+        if looks:
+            annotations, scores = (encoded.memory[f"memory.{n}"] for n in ("annotation", "score"))
+            run.set_annotations(floats(annotations), floats(scores))
+
+    if isinstance(spec, TransformerSpec):
+        layers, as_rows, first = len(spec.layers), spec.memory_rows, spec.first
+        return transformer
+    looks = spec.look is not None
+    return recurrent
 
 
 def _precision(name: str) -> str:
@@ -238,53 +231,3 @@ def _native() -> Any:
         return importlib.import_module("edgecap._native")
     except ImportError as error:
         raise EngineError(f"the native module does not load ({error}); reinstall edgecap") from None
-
-
-def _linear(linear: Linear | None) -> tuple[Any, Any] | None:
-    return None if linear is None else (linear.weight, linear.bias)
-
-
-def _norm(norm: Norm | None) -> tuple[Any, Any, float] | None:
-    return None if norm is None else (norm.weight, norm.bias, norm.eps)
-
-
-def _packed(spec: TransformerSpec, positions: int) -> dict[str, Any]:
-    """The spec as ``_native.StepDecoder`` takes it."""
-    transform = spec.transform
-    layers = []
-    for layer in spec.layers:
-        cross = layer.cross
-        layers.append(
-            {
-                "qkv": _linear(layer.qkv),
-                "out": _linear(layer.out),
-                "up": _linear(layer.up),
-                "down": _linear(layer.down),
-                "norm": _norm(layer.norm),
-                "feed_norm": _norm(layer.feed_norm),
-                "activation": layer.activation,
-                "scale": layer.scale,
-                "cross_query": _linear(cross.query) if cross else None,
-                "cross_out": _linear(cross.out) if cross else None,
-                "cross_norm": _norm(cross.norm) if cross else None,
-                "cross_scale": cross.scale if cross else 1.0,
-            }
-        )
-    return {
-        "width": spec.width,
-        "heads": spec.heads,
-        "vocab": spec.vocab,
-        "positions": positions,
-        "offset": spec.offset,
-        "memory": spec.memory,
-        "before": spec.before,
-        "words": spec.words,
-        "places": spec.places,
-        "norm_words": _norm(spec.norm_words),
-        "norm": _norm(spec.norm),
-        "transform": _linear(transform.layer) if transform else None,
-        "transform_activation": transform.activation if transform else "tanh",
-        "transform_norm": _norm(transform.norm) if transform else None,
-        "head": _linear(spec.head),
-        "layers": layers,
-    }

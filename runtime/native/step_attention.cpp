@@ -7,8 +7,8 @@
 namespace edgecap {
 
 // Queries of `rows` <= 4 rows times the keys of one picture and head.
-void StepRun::MemoryScores(int layer, int part, const float* query, int stride, int rows, int width,
-                           float* scores) const {
+void TransformerRun::MemoryScores(int layer, int part, const float* query, int stride, int rows,
+                                  int width, float* scores) const {
   const int depth = model_.depth();
   alignas(64) float tile[kTileRows * kTileOutputs];
   const float* keys =
@@ -26,8 +26,8 @@ void StepRun::MemoryScores(int layer, int part, const float* query, int stride, 
 }
 
 // Values of one picture and head, mixed by the shares of `rows` <= 4 rows, to out [rows, d].
-void StepRun::MemoryMix(int layer, int part, const float* shares, int width, int rows,
-                        float* out) const {
+void TransformerRun::MemoryMix(int layer, int part, const float* shares, int width, int rows,
+                               float* out) const {
   alignas(64) float tile[kTileRows * kTileOutputs];
   const float* values = memory_values_[layer].as<float>() +
                         static_cast<size_t>(part) * depth_blocks_ * model_.memory * kLanes;
@@ -43,7 +43,7 @@ void StepRun::MemoryMix(int layer, int part, const float* shares, int width, int
   }
 }
 
-void StepRun::AttendMemory(int layer, int part) {
+void TransformerRun::AttendMemory(int layer, int part) {
   const int image = part / model_.heads;
   const int start = part % model_.heads * model_.depth();
   const int width = memory_blocks_ * kLanes;
@@ -61,7 +61,7 @@ void StepRun::AttendMemory(int layer, int part) {
 }
 
 // Over prefix (where memory is one), past and the word itself; keeps this step's key and value.
-void StepRun::AttendSelf(int layer, int part, int position) {
+void TransformerRun::AttendSelf(int layer, int part, int position) {
   const int d = model_.width;
   const int depth = model_.depth();
   const int image = part / model_.heads;

@@ -1,14 +1,11 @@
 #include "step_decoder.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <stdexcept>
 
 namespace edgecap {
 namespace {
-
-int Blocks(int count) { return (count + kLanes - 1) / kLanes; }
 
 void Require(bool holds, const char* message) {
   if (!holds) throw std::invalid_argument(message);
@@ -59,19 +56,13 @@ void StepModel::Check() const {
   }
 }
 
-StepRun::StepRun(const StepModel& model, StepPool& pool, const WholeKernel& kernel, int batch,
-                 int beams)
-    : model_(model),
-      pool_(pool),
-      kernel_(kernel),
-      batch_(batch),
-      beams_(beams),
-      rows_(batch * beams),
-      logits_stride_(Blocks(model.vocab) * kLanes),
+TransformerRun::TransformerRun(const StepModel& model, StepPool& pool, const WholeKernel& kernel,
+                               int batch, int beams)
+    : StepRun(pool, batch, beams, model.vocab, model.positions),
+      model_(model),
+      products_(pool, kernel, batch * beams, Widest(model)),
       memory_blocks_(Blocks(model.memory)),
       depth_blocks_(Blocks(model.depth())) {
-  Require(batch >= 1 && batch <= 4096 && beams >= 1 && beams <= BeamSearch::kMaxBeams,
-          "give 1 to 4096 pictures and 1 to 16 beams");
   const size_t d = model.width;
   const size_t rows = rows_;
   const size_t slots = static_cast<size_t>(batch) * beams * model.positions;
@@ -95,13 +86,9 @@ StepRun::StepRun(const StepModel& model, StepPool& pool, const WholeKernel& kern
   logits_ = Aligned(rows * logits_stride_ * sizeof(float));
   score_size_ = kTileRows * (static_cast<size_t>(memory_blocks_) * kLanes + model.positions + 1);
   scores_ = Aligned(static_cast<size_t>(batch) * model.heads * score_size_ * sizeof(float));
-  whole_stride_ = static_cast<int>(widest);
-  whole_ = Aligned(rows * widest);
-  whole_rows_.assign(rows, WholeRow{0.0f, 0});
-  whole_sums_.assign(rows, 0);
 }
 
-void StepRun::SetMemory(int layer, const float* keys, const float* values, bool as_rows) {
+void TransformerRun::SetMemory(int layer, const float* keys, const float* values, bool as_rows) {
   const int depth = model_.depth();
   const int count = model_.memory;
   if (layer < 0 || layer >= static_cast<int>(memory_keys_.size())) {
@@ -141,20 +128,13 @@ void StepRun::SetMemory(int layer, const float* keys, const float* values, bool 
   }
 }
 
-void StepRun::SetFirst(const float* first) {
+void TransformerRun::SetFirst(const float* first) {
   has_first_ = first != nullptr;
   if (has_first_) std::copy(first, first + first_.size(), first_.begin());
 }
 
-const float* StepRun::Step(const int64_t* tokens, int position, const uint8_t* ancestry) {
-  if (position < 0 || position >= model_.positions) {
-    throw std::out_of_range("the model has no such position");
-  }
-  for (int row = 0; row < rows_; ++row) {
-    if (tokens[row] < 0 || tokens[row] >= model_.vocab) {
-      throw std::out_of_range("a token is not of the vocabulary");
-    }
-  }
+const float* TransformerRun::Take(const int64_t* tokens, const int64_t*, int position,
+                                  const uint8_t* ancestry) {
   const int d = model_.width;
   const int parts = batch_ * model_.heads;
   float* x = x_.as<float>();
@@ -163,48 +143,32 @@ const float* StepRun::Step(const int64_t* tokens, int position, const uint8_t* a
   FindPast(ancestry, position);
   for (int i = 0; i < static_cast<int>(model_.layers.size()); ++i) {
     const StepLayer& layer = model_.layers[i];
-    Product(layer.qkv, Enter(layer.norm), qkv_.as<float>(), 3 * d, {});
+    products_.Run(layer.qkv, Enter(layer.norm), qkv_.as<float>(), 3 * d, {});
     pool_.Run(parts, [&](int part) { AttendSelf(i, part, position); });
-    Product(layer.out, mixed, x, d, {Activation::kNone, true});
+    products_.Run(layer.out, mixed, x, d, {Activation::kNone, true});
     Leave(layer.norm);
     if (layer.cross_query.outputs > 0) {
-      Product(layer.cross_query, Enter(layer.cross_norm), qkv_.as<float>(), d, {});
+      products_.Run(layer.cross_query, Enter(layer.cross_norm), qkv_.as<float>(), d, {});
       pool_.Run(parts, [&](int part) { AttendMemory(i, part); });
-      Product(layer.cross_out, mixed, x, d, {Activation::kNone, true});
+      products_.Run(layer.cross_out, mixed, x, d, {Activation::kNone, true});
       Leave(layer.cross_norm);
     }
     float* hidden = hidden_.as<float>();
-    Product(layer.up, Enter(layer.feed_norm), hidden, layer.up.outputs, {layer.activation, false});
-    Product(layer.down, hidden, x, d, {Activation::kNone, true});
+    products_.Run(layer.up, Enter(layer.feed_norm), hidden, layer.up.outputs,
+                  {layer.activation, false});
+    products_.Run(layer.down, hidden, x, d, {Activation::kNone, true});
     Leave(layer.feed_norm);
   }
   if (model_.norm) Normalise(model_.norm, x, x);
   if (model_.transform.outputs > 0) {
-    Product(model_.transform, x, mixed, d, {model_.transform_activation, false});
+    products_.Run(model_.transform, x, mixed, d, {model_.transform_activation, false});
     Normalise(model_.transform_norm, mixed, x);
   }
-  Product(model_.head, x, logits_.as<float>(), logits_stride_, {});
+  products_.Run(model_.head, x, logits_.as<float>(), logits_stride_, {});
   return logits_.as<float>();
 }
 
-bool StepRun::Advance(BeamSearch* search, const int64_t* tokens, const uint8_t* ancestry, int limit,
-                      double* seconds) {
-  using Clock = std::chrono::steady_clock;
-  struct Awake {
-    explicit Awake(StepPool& pool) : pool(pool) { pool.Begin(); }
-    ~Awake() { pool.End(); }
-    StepPool& pool;
-  } awake(pool_);
-  for (int taken = 0; taken < limit; ++taken) {
-    const Clock::time_point start = Clock::now();
-    const float* logits = Step(tokens, search->position(), ancestry);
-    *seconds += std::chrono::duration<double>(Clock::now() - start).count();
-    if (search->Step(logits, logits_stride_)) return true;
-  }
-  return false;
-}
-
-void StepRun::Embed(const int64_t* tokens, int position) {
+void TransformerRun::Embed(const int64_t* tokens, int position) {
   const int d = model_.width;
   const float* place = model_.places.data() + static_cast<size_t>(position + model_.offset) * d;
   for (int row = 0; row < rows_; ++row) {
@@ -218,7 +182,7 @@ void StepRun::Embed(const int64_t* tokens, int position) {
 }
 
 // Slots of later steps hold nothing of this caption, whatever the mask says.
-void StepRun::FindPast(const uint8_t* ancestry, int position) {
+void TransformerRun::FindPast(const uint8_t* ancestry, int position) {
   const int slots = beams_ * model_.positions;
   for (int row = 0; row < rows_; ++row) {
     const uint8_t* seen = ancestry + static_cast<size_t>(row) * slots;
@@ -231,7 +195,7 @@ void StepRun::FindPast(const uint8_t* ancestry, int position) {
   }
 }
 
-void StepRun::Normalise(const StepNorm& norm, const float* x, float* out) {
+void TransformerRun::Normalise(const StepNorm& norm, const float* x, float* out) {
   const size_t d = model_.width;
   for (int row = 0; row < rows_; ++row) {
     LayerNorm(x + row * d, model_.width, norm.weight.data(), norm.bias.data(), norm.eps,
@@ -240,57 +204,14 @@ void StepRun::Normalise(const StepNorm& norm, const float* x, float* out) {
 }
 
 // What a branch of the residual stream reads.
-const float* StepRun::Enter(const StepNorm& norm) {
+const float* TransformerRun::Enter(const StepNorm& norm) {
   if (!model_.before) return x_.as<float>();
   Normalise(norm, x_.as<float>(), normed_.as<float>());
   return normed_.as<float>();
 }
 
-void StepRun::Leave(const StepNorm& norm) {
+void TransformerRun::Leave(const StepNorm& norm) {
   if (!model_.before) Normalise(norm, x_.as<float>(), x_.as<float>());
-}
-
-void StepRun::Prepare(const Matrix& m, const float* x) {
-  const auto one = [&](int row) {
-    whole_rows_[row] = Quantise(x + static_cast<size_t>(row) * m.inputs, m.inputs, m.depth,
-                                whole_.as<int8_t>() + static_cast<size_t>(row) * whole_stride_);
-    whole_sums_[row] = whole_rows_[row].sum;
-  };
-  for (int row = 0; row < rows_; ++row) one(row);
-}
-
-void StepRun::Product(const Matrix& m, const float* x, float* out, int stride, Finish finish) {
-  const bool whole = m.precision == Precision::kInt8;
-  if (whole) Prepare(m, x);
-  pool_.Run(m.tiles(), [&, whole](int tile) {
-    const int block = tile * kTileBlocks;
-    const int blocks = std::min(kTileBlocks, m.blocks() - block);
-    const int first = block * kLanes;
-    const int count = std::min(kTileOutputs, m.outputs - first);
-    const float* scales = m.scales.empty() ? nullptr : m.scales.data() + first;
-    const float* bias = m.bias.data() + first;
-    alignas(64) float sums[kTileRows * kTileOutputs];
-    alignas(64) int32_t whole_sums[kTileRows * kTileOutputs];
-    for (int row = 0; row < rows_; row += kTileRows) {
-      const int rows = std::min(kTileRows, rows_ - row);
-      float* to = out + static_cast<size_t>(row) * stride + first;
-      if (!whole) {
-        FloatTile(m, block, blocks, x + static_cast<size_t>(row) * m.inputs, m.inputs, rows, sums);
-        for (int r = 0; r < rows; ++r) {
-          FinishRow(sums + r * kTileOutputs, scales, bias, count, finish,
-                    to + static_cast<size_t>(r) * stride);
-        }
-        continue;
-      }
-      kernel_.product(m.weights.as<uint8_t>() + static_cast<size_t>(first) * m.depth, m.depth / 4,
-                      blocks, whole_.as<int8_t>() + static_cast<size_t>(row) * whole_stride_,
-                      whole_stride_, whole_sums_.data() + row, rows, whole_sums);
-      for (int r = 0; r < rows; ++r) {
-        FinishRow(whole_sums + r * kTileOutputs, scales, whole_rows_[row + r].scale, bias, count,
-                  finish, to + static_cast<size_t>(r) * stride);
-      }
-    }
-  });
 }
 
 }  // namespace edgecap

@@ -1,17 +1,15 @@
 // A causal Transformer decoder on the CPU, one token a row and call; see docs/cpu_engine.md.
 //
-// Weights are packed once. A StepRun owns what one decode of B pictures with K beams needs and
-// allocates nothing after its set-up. Rows are computed each for itself: what one says never
-// depends on which others run beside it.
+// Weights are packed once; a TransformerRun owns what one decode needs.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "beam.h"
 #include "step_kernels.h"
-#include "step_pool.h"
+#include "step_product.h"
 #include "step_rows.h"
+#include "step_run.h"
 
 namespace edgecap {
 
@@ -63,13 +61,10 @@ struct StepModel {
   void Check() const;
 };
 
-class StepRun {
+class TransformerRun final : public StepRun {
  public:
-  StepRun(const StepModel& model, StepPool& pool, const WholeKernel& kernel, int batch, int beams);
-
-  int rows() const { return rows_; }
-  int batch() const { return batch_; }
-  int beams() const { return beams_; }
+  TransformerRun(const StepModel& model, StepPool& pool, const WholeKernel& kernel, int batch,
+                 int beams);
 
   // A layer's memory, float32: keys [B, h, d / h, N] and values [B, h, N, d / h], or both as rows
   // [B, N, d]. Copied into the order that products read.
@@ -77,22 +72,12 @@ class StepRun {
   // [B, d], which stands for the words at step 0; null for none. Copied.
   void SetFirst(const float* first);
 
-  // One step: tokens [R], ancestry [R, K * T]. Returns logits [R, V], rows `logits_stride()` apart,
-  // valid until the next step. Throws std::out_of_range for a token or position that is none.
-  const float* Step(const int64_t* tokens, int position, const uint8_t* ancestry);
-  int logits_stride() const { return logits_stride_; }
-
-  // Steps of model and search in turn, until the search is done or `limit` were taken. Adds the
-  // seconds spent in the model's steps. Returns whether the search is done.
-  bool Advance(BeamSearch* search, const int64_t* tokens, const uint8_t* ancestry, int limit,
-               double* seconds);
-
  private:
+  const float* Take(const int64_t* tokens, const int64_t* parents, int position,
+                    const uint8_t* ancestry) override;
   void Embed(const int64_t* tokens, int position);
   void FindPast(const uint8_t* ancestry, int position);
   void Normalise(const StepNorm& norm, const float* x, float* out);
-  void Prepare(const Matrix& matrix, const float* x);
-  void Product(const Matrix& matrix, const float* x, float* out, int stride, Finish finish);
   const float* Enter(const StepNorm& norm);
   void Leave(const StepNorm& norm);
   void AttendSelf(int layer, int part, int position);
@@ -103,12 +88,7 @@ class StepRun {
   void MemoryMix(int layer, int part, const float* shares, int width, int rows, float* out) const;
 
   const StepModel& model_;
-  StepPool& pool_;
-  const WholeKernel& kernel_;
-  const int batch_;
-  const int beams_;
-  const int rows_;
-  const int logits_stride_;
+  Products products_;
   const int memory_blocks_;
   const int depth_blocks_;
   size_t score_size_ = 0;  // floats of one part
@@ -127,10 +107,6 @@ class StepRun {
   Aligned hidden_;                      // [R, hidden]
   Aligned logits_;                      // [R, logits_stride]
   Aligned scores_;                      // [B * h, 4, memory and past]
-  Aligned whole_;                       // [R, widest] of int8
-  std::vector<WholeRow> whole_rows_;
-  std::vector<int32_t> whole_sums_;
-  int whole_stride_ = 0;
 };
 
 }  // namespace edgecap

@@ -9,18 +9,11 @@ namespace {
 
 typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Wholes __attribute__((vector_size(64)));
-typedef int8_t Bytes __attribute__((vector_size(16)));
 typedef uint16_t Halves __attribute__((vector_size(32)));
 
 #define EDGECAP_INLINE static inline __attribute__((always_inline))
 
 EDGECAP_INLINE void Load(const float* from, Floats* to) { std::memcpy(to, from, sizeof(*to)); }
-
-EDGECAP_INLINE void Load(const int8_t* from, Floats* to) {
-  Bytes bytes;
-  std::memcpy(&bytes, from, sizeof(bytes));
-  *to = __builtin_convertvector(__builtin_convertvector(bytes, Wholes), Floats);
-}
 
 EDGECAP_INLINE void Load(const uint16_t* from, Floats* to) {
   Halves halves;
@@ -89,11 +82,6 @@ EDGECAP_STEP_CLONES void Floats16(const uint16_t* weights, int depth, int inputs
   Rows(weights, depth, inputs, blocks, x, stride, rows, result);
 }
 
-EDGECAP_STEP_CLONES void Floats8(const int8_t* weights, int depth, int inputs, int blocks,
-                                 const float* x, int stride, int rows, float* result) {
-  Rows(weights, depth, inputs, blocks, x, stride, rows, result);
-}
-
 }  // namespace
 
 void FloatTile(const float* weights, int depth, int inputs, int blocks, const float* x, int stride,
@@ -108,9 +96,6 @@ void FloatTile(const Matrix& m, int first_block, int blocks, const float* x, int
     case Precision::kBfloat16:
       return Floats16(m.weights.as<uint16_t>() + start, m.depth, m.inputs, blocks, x, stride, rows,
                       result);
-    case Precision::kInt8Weights:
-      return Floats8(m.weights.as<int8_t>() + start, m.depth, m.inputs, blocks, x, stride, rows,
-                     result);
     default:
       return Floats32(m.weights.as<float>() + start, m.depth, m.inputs, blocks, x, stride, rows,
                       result);

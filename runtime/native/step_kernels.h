@@ -18,8 +18,10 @@ constexpr int kTileBlocks = 4;  // blocks of a tile
 constexpr int kTileRows = 4;
 constexpr int kTileOutputs = kTileBlocks * kLanes;
 
-// int8 : weights and inputs in int8, whole sums; int8_weights : weights in int8, inputs in float
-enum class Precision : int { kFloat = 0, kBfloat16 = 1, kInt8Weights = 2, kInt8 = 3 };
+inline int Blocks(int outputs) { return (outputs + kLanes - 1) / kLanes; }
+
+// Of the weights; with kInt8 inputs are whole numbers, too, else they are floats.
+enum class Precision : int { kFloat = 0, kBfloat16 = 1, kInt8 = 2 };
 
 // Memory that starts at a cache line and ends with a whole one.
 class Aligned {
@@ -52,12 +54,12 @@ struct Matrix {
   int depth = 0;  // inputs, with zeros to a multiple of 4
   Aligned weights;
   // kInt8 : [blocks, depth / 4, 16, 4] bytes, 128 more than the weight where `biased`;
-  // else [blocks, depth, 16] of int8, bfloat16 or float
+  // else [blocks, depth, 16] of bfloat16 or float
   bool biased = false;
   std::vector<float> scales;  // [blocks * 16] of int8; the weight is scale * whole number
   std::vector<float> bias;    // [blocks * 16]
 
-  int blocks() const { return (outputs + kLanes - 1) / kLanes; }
+  int blocks() const { return Blocks(outputs); }
   int tiles() const { return (blocks() + kTileBlocks - 1) / kTileBlocks; }
 };
 

@@ -124,9 +124,6 @@ Matrix Pack(const float* weights, const float* bias, int outputs, int inputs, Pr
         case Precision::kBfloat16:
           m.weights.as<uint16_t>()[at] = ToBfloat16(from[i]);
           break;
-        case Precision::kInt8Weights:
-          m.weights.as<int8_t>()[at] = whole[i];
-          break;
         case Precision::kInt8:
           m.weights.as<uint8_t>()[block + (i / 4 * kLanes + lane) * 4 + i % 4] =
               static_cast<uint8_t>(whole[i] + (m.biased ? 128 : 0));

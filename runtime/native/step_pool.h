@@ -25,6 +25,17 @@ class StepPool {
   int threads() const { return threads_; }
   void Begin();
   void End();
+  // Awake from its making to its end.
+  class Awake {
+   public:
+    explicit Awake(StepPool& pool) : pool_(pool) { pool_.Begin(); }
+    ~Awake() { pool_.End(); }
+    Awake(const Awake&) = delete;
+    Awake& operator=(const Awake&) = delete;
+
+   private:
+    StepPool& pool_;
+  };
 
   // Calls work(part) for parts 0 to count - 1, each once, and returns when all are done.
   template <typename Work>

@@ -1,15 +1,44 @@
-"""The CPU steps, without Python, under AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""The CPU steps, without Python: under sanitizers, and on ARM."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
-from sanitizers import check_sound
+import pytest
+from sanitizers import NATIVE, check_sound
 
-SOURCES = ["beam_cpu.cpp", "step_attention.cpp", "step_decoder.cpp", "step_float.cpp"]
-SOURCES += ["step_int8.cpp", "step_int8_arm.cpp", "step_int8_x86.cpp", "step_pack.cpp"]
-SOURCES += ["step_pool.cpp", "step_rows.cpp"]
+# All but what Python calls.
+WITHOUT_PYTHON = {"step_bindings.cpp", "step_spec.cpp"}
+SOURCES = ["beam_cpu.cpp"]
+SOURCES += sorted({path.name for path in NATIVE.glob("step_*.cpp")} - WITHOUT_PYTHON)
+DRIVER = Path(__file__).with_name("step_sanitizer.cpp")
+COMMON = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-trapping-math", "-Wno-unknown-pragmas"]
 
 
 def test_the_steps_are_sound_under_sanitizers(tmp_path: Path) -> None:
-    check_sound(Path(__file__).with_name("step_sanitizer.cpp"), SOURCES, tmp_path, 200)
+    check_sound(DRIVER, SOURCES, tmp_path, 200)
+
+
+def bits(compiler: str, program: Path, *words: str) -> tuple[str, list[str]]:
+    """The digest of all logits and captions, and the kernels that gave it; each must give it."""
+    files = [str(DRIVER), *(str(NATIVE / name) for name in SOURCES)]
+    flags = [*COMMON, "-static", "-pthread", f"-I{NATIVE}"]
+    subprocess.run([compiler, *flags, *files, "-o", str(program)], check=True, timeout=200)
+    done = subprocess.run([*words, str(program), "bits"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr.split()[1::2]
+
+
+def test_arm_gives_the_bits_of_this_processor(tmp_path: Path) -> None:
+    """Every family, precision and kernel; the same numbers with the same compiler's flags."""
+    cross, here = shutil.which("aarch64-linux-gnu-g++"), shutil.which("g++")
+    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+    if not (cross and here and emulator):
+        pytest.skip("no g++ for aarch64 or no qemu-aarch64 (apt: g++-aarch64-linux-gnu qemu-user)")
+    ours, kernels = bits(here, tmp_path / "here")
+    arms, theirs = bits(cross, tmp_path / "arm", emulator)
+    assert arms == ours
+    assert theirs == ["neon-dot", "neon", "portable"]
+    assert kernels[-1] == "portable"
