@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "training" / "records"
 BEAMS = (1, 2, 3, 4, 6)
 CALIBRATION = 128
+CHUNK = 8  # pictures encoded together
 # (name, checkpoint, precision): the shipped bundle stands for default in int8.
 MADE = (
     ("default fp32", "default", "fp32"),
@@ -90,39 +91,56 @@ def make(work: Path, data: str) -> None:
 @click.option("--validation", is_flag=True, help="The shipped bundle alone on validation's first.")
 def score(work: Path, data: str, count: int, seconds: float, validation: bool) -> None:
     """CIDEr of every configuration and beam width."""
-    begin = time.monotonic()
+    end = time.monotonic() + seconds
     images = captioned(data, count, "val" if validation else "test")
+    references = {image.id: list(image.captions) for image in images}
     for name, engine in CONFIGURATIONS[:1] if validation else CONFIGURATIONS:
-        target = work / f"{'val' if validation else 'score'}-{slug(name, engine)}.json"
+        kind = "val" if validation else "score"
+        target = work / f"{kind}-{slug(name, engine)}.json"
         if target.exists():
             continue
-        if time.monotonic() - begin > seconds / 2:
+        captioner = load(work, name, engine)
+        said = captions(captioner, images, work / f"part-{target.name}", end)
+        if any(len(texts) < len(images) for texts in said.values()):
             click.echo("call again for the rest")
             return
-        captioner = load(work, name, engine)
-        scores = ciders(captioner, images)
-        facts = {"engine": captioner.engine_choice.engine, "CIDEr": scores}
+        facts = {"engine": captioner.engine_choice.engine, "CIDEr": ciders(said, references)}
         write_atomically(target, json.dumps(facts, indent=1) + "\n")
-        means = {beams: round(mean(found), 4) for beams, found in scores.items()}
+        means = {beams: round(mean(found), 4) for beams, found in facts["CIDEr"].items()}
         click.echo(f"{slug(name, engine)}: {means}")
 
 
-def ciders(captioner: Captioner, images: list[Any]) -> dict[str, dict[str, float]]:
-    """Beam width -> picture -> CIDEr; each picture is encoded once."""
+def captions(
+    captioner: Captioner, images: list[Any], part: Path, end: float
+) -> dict[str, dict[str, str]]:
+    """Beam width -> picture -> caption, as far as time allows. part : keeps what is done"""
     from edgecap.training.data import load_pixels
-    from edgecap.training.metrics import evaluate
 
-    said: dict[int, dict[str, str]] = {beams: {} for beams in BEAMS}
-    for start in track(range(0, len(images), 8), captioner.name):
-        chunk = images[start : start + 8]
+    said: dict[str, dict[str, str]] = {str(beams): {} for beams in BEAMS}
+    if part.exists():
+        said = json.loads(part.read_text())
+    done = min(map(len, said.values()))
+    for start in track(range(done, len(images), CHUNK), part.stem):
+        if time.monotonic() > end:
+            break
+        chunk = images[start : start + CHUNK]
         encoded = captioner.encode([load_pixels(image) for image in chunk])
         for beams in BEAMS:
             found = captioner.search(encoded, captioner.options(beams=beams)).hypotheses
             for image, hypotheses in zip(chunk, found, strict=True):
-                said[beams][image.id] = captioner.tokenizer.decode(hypotheses[0].tokens)
-    references = {image.id: list(image.captions) for image in images}
+                said[str(beams)][image.id] = captioner.tokenizer.decode(hypotheses[0].tokens)
+        write_atomically(part, json.dumps(said))
+    return said
+
+
+def ciders(
+    said: dict[str, dict[str, str]], references: dict[str, list[str]]
+) -> dict[str, dict[str, float]]:
+    """Beam width -> picture -> CIDEr."""
+    from edgecap.training.metrics import evaluate
+
     return {
-        str(beams): dict(evaluate(texts, references, metrics=("CIDEr",)).per_image["CIDEr"])
+        beams: dict(evaluate(texts, references, metrics=("CIDEr",)).per_image["CIDEr"])
         for beams, texts in said.items()
     }
 
@@ -154,6 +172,7 @@ def take_times(work: Path, data: str, count: int, threads: int) -> None:
             "model": key[0],
             "engine": captioners[key].engine_choice.engine,
             "asked": key[1] or "auto",
+            "runs": captioners[key].engine_choice.summary,
             "beams": beams,
             "ms": spread(table[:, column]),
             "of_default": round(float(np.median(table[:, column] / base)), 3),

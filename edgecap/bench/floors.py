@@ -18,7 +18,7 @@ from edgecap.bench.step_cost import TOKENS, StepCost, bundle_cost
 from edgecap.runtime.bundle import Bundle
 
 # Bytes of a weight, and whether products are in whole numbers, of the CPU's own decoder steps.
-NATIVE = {"int8": (1, True), "int8-weights": (1, False), "bf16": (2, False), "fp32": (4, False)}
+NATIVE = {"int8": (1, True), "bf16": (2, False), "fp32": (4, False)}
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,21 @@ def decoder_cost(bundle: Bundle, beams: int = 4, batch: int = 1) -> GraphCost:
     return count_graph(data, decoder_sizes(data, batch=batch, beams=beams, positions=positions))
 
 
-def own_step(bundle: Bundle, **options: Any) -> Work:
+def own_step(bundle: Bundle, *, precision: str | None = None, **options: int) -> Work:
     """A step of a bundle by the CPU's own kernels; ``options`` as in ``native_work``.
+
+    precision : by default the one that the engine takes of itself, int8 where the decoder's weights
+        are stored so
 
     Raises ``EngineError`` for a decoder that they do not compute.
     """
-    return native_work(bundle_cost(bundle), **options)
+    from edgecap.runtime.engines.onnx_weights import load_model, stores_whole_numbers
+
+    if precision is None:
+        file = bundle.manifest.graphs.decoder.file
+        whole = stores_whole_numbers(load_model(bundle.files[file], file))
+        precision = "int8" if whole else "fp32"
+    return native_work(bundle_cost(bundle), precision=precision, **options)
 
 
 def fused_nodes(data: bytes) -> int:
