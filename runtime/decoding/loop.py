@@ -32,8 +32,18 @@ class Decoded:
 class DecodesCaptions(Protocol):
     """What an engine may have besides its steps: the whole search in one call, on its device."""
 
-    def decode(self, encoded: Encoded, options: DecodingOptions, special: SpecialTokens) -> Decoded:
-        """The meaning of ``generate``; ``options.max_new_tokens`` is at most T."""
+    def decode(
+        self,
+        encoded: Encoded,
+        options: DecodingOptions,
+        special: SpecialTokens,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Decoded:
+        """The meaning of ``generate``; ``options.max_new_tokens`` is at most T.
+
+        should_stop : asked again and again meanwhile, perhaps by another thread
+        """
 
 
 @runtime_checkable
@@ -57,8 +67,8 @@ def generate(
     """Decode ``encoded`` with beam search.
 
     ``should_stop`` is asked after every step, so at least one token is decoded; once it answers
-    True the best hypotheses so far are returned. An engine that decodes whole captions does so in
-    one call that nothing stops. ``make`` sets up the search over single steps. ``max_new_tokens``
+    True the best hypotheses so far are returned. An engine that decodes whole captions asks it
+    meanwhile. ``make`` sets up the search over single steps. ``max_new_tokens``
     (and with it ``min_new_tokens``) is clipped to what the model has positions for.
     """
     start = perf_counter()
@@ -68,7 +78,7 @@ def generate(
             options, max_new_tokens=limit, min_new_tokens=min(options.min_new_tokens, limit)
         )
     if isinstance(engine, DecodesCaptions):
-        return engine.decode(encoded, options, special)
+        return engine.decode(encoded, options, special, should_stop=should_stop)
     search = make(encoded.batch, engine.vocab_size, limit, options, special)
     runner = engine.begin(encoded, options.beams)
     tokens, parents, ancestry = search.tokens, search.parents, search.ancestry

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.decoding.loop import DecodesCaptions
@@ -41,6 +41,8 @@ ORDER = (
     *((name, "") for name in ON_CPU),
 )
 LOG = logging.getLogger("edgecap.engines")
+if TYPE_CHECKING:
+    from edgecap.runtime.engines.tensorrt import TensorRTEngine
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,22 @@ class Opener:
         device = engine.cuda.device
         summary = f"{engine.library} in {engine.precision} on {device.name}, "
         summary += f"compute capability {device.compute_capability}"
-        return engine, EngineChoice("tensorrt", "tensorrt", summary)
+        choice = EngineChoice("tensorrt", "tensorrt", summary)
+        return (engine, choice) if steps_later else self._with_search(engine, choice)
+
+    @staticmethod
+    def _with_search(engine: TensorRTEngine, choice: EngineChoice) -> tuple[Engine, EngineChoice]:
+        """The steps under the CUDA kernels of the search where they load, else under the host's."""
+        from edgecap.runtime.engines.cuda_library import load_library
+        from edgecap.runtime.engines.tensorrt_loop import STEPS, TensorRTCaptions
+
+        try:
+            captions = TensorRTCaptions(engine, load_library())
+        except EngineError as error:
+            summary = f"{choice.summary}; beam search on the host ({in_one_line(error)})"
+            return engine, replace(choice, summary=summary)
+        summary = f"{choice.summary}; beam search by own CUDA kernels, {STEPS} steps a graph"
+        return CudaEngine(engine, captions), replace(choice, summary=summary)
 
     def _provider(self, name: str) -> tuple[Engine, EngineChoice]:
         import onnxruntime as ort

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -43,26 +44,38 @@ class CudaEngine:
         with self._lock:
             return self._encoder.begin(encoded, beams)
 
-    def decode(self, encoded: Encoded, options: DecodingOptions, special: SpecialTokens) -> Decoded:
+    def decode(
+        self,
+        encoded: Encoded,
+        options: DecodingOptions,
+        special: SpecialTokens,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Decoded:
         """See ``DecodesCaptions.decode``."""
         at_once = max(1, self._max_rows // options.beams)
         with self._lock:
-            if encoded.batch <= at_once:
-                return self._decoder.decode(encoded, options, special)
             parts = [
-                self._decoder.decode(part(encoded, start, at_once), options, special)
+                self._decoder.decode(
+                    part(encoded, start, at_once), options, special, should_stop=should_stop
+                )
                 for start in range(0, encoded.batch, at_once)
             ]
+        if len(parts) == 1:
+            return parts[0]
         return Decoded(
             hypotheses=[found for decoded in parts for found in decoded.hypotheses],
             step_ms=sum(decoded.step_ms for decoded in parts),
             decode_ms=sum(decoded.decode_ms for decoded in parts),
             steps=max(decoded.steps for decoded in parts),
+            truncated=any(decoded.truncated for decoded in parts),
         )
 
 
 def part(encoded: Encoded, start: int, count: int) -> Encoded:
     """Pictures ``start`` to ``start + count`` of what was encoded."""
+    if start == 0 and count >= encoded.batch:
+        return encoded
     here = slice(start, start + count)
     return replace(
         encoded,

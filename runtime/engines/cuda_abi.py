@@ -19,7 +19,7 @@ from edgecap.runtime.engines.cuda_program import (
 )
 from edgecap.runtime.errors import EngineError
 
-VERSION = 1
+VERSION = 2
 ROW_BYTES = 128
 PRECISIONS = {"fp32": (0, np.float32), "fp16": (1, np.float16), "int8": (2, np.int8)}
 KINDS = {Product: 0, Attention: 1, Additive: 2}
@@ -75,6 +75,7 @@ class SearchStruct(ctypes.Structure):
         ("length_penalty", ctypes.c_double),
         ("suppressed", _I),
         ("suppress_tokens", _P),
+        ("stopped", _I),
     )
 
 
@@ -87,7 +88,8 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
         ctypes.c_size_t,
     ),
     "edgecap_decoder_decode": (_P, ctypes.POINTER(SearchStruct), _P, _P, _P, _P),
-    "edgecap_decoder_results": (_P, _P, _P, _P, _P, _P),
+    "edgecap_decoder_stop": (_P,),
+    "edgecap_decoder_results": (_P, _P, _P, _P, _P, _P, _P),
     "edgecap_decoder_describe": (_P, _P, _P, _P, _P),
     "edgecap_decoder_message": (_P,),
     "edgecap_decoder_destroy": (_P,),

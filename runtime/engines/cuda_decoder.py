@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -33,6 +34,7 @@ FAMILIES = (
     "imported ViT-GPT2, BLIP, GIT and ClipCap too) and LSTM or GRU decoders with or without "
     "attention (show-and-tell, show-attend-tell)"
 )
+STOP_EVERY = 1e-3  # seconds between two questions whether to stop
 LOOPS = {-1: "none yet", 0: "plain", 1: "unrolled graph", 2: "graph with a WHILE node"}
 
 
@@ -111,13 +113,25 @@ class CudaDecoder:
         close = self._functions.edgecap_decoder_destroy
         self._close = weakref.finalize(self, _destroy, close, self._handle, cuda)
 
-    def decode(self, encoded: Encoded, options: DecodingOptions, special: SpecialTokens) -> Decoded:
+    def decode(
+        self,
+        encoded: Encoded,
+        options: DecodingOptions,
+        special: SpecialTokens,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Decoded:
         """The meaning of ``generate``; ``options.max_new_tokens`` is clipped to T. Memory may lie
-        on the device, as arrays with ``__cuda_array_interface__``."""
+        on the device, as arrays with ``__cuda_array_interface__``.
+
+        should_stop : asked every millisecond by a thread of its own, while the GPU works; True ends
+            the search after the step it is at
+        """
         start = perf_counter()
         limit = min(options.max_new_tokens, self.max_positions)
         search = _search(encoded.batch, limit, options, special)
-        with self._lock, self._current():
+        search.stopped = int(should_stop is not None and should_stop())
+        with self._lock, self._current(), self._watch(should_stop):
             arrays = [*map(encoded.memory.__getitem__, self._memories)]
             arrays += map(encoded.carry.__getitem__, self._carries)
             given = [
@@ -162,6 +176,29 @@ class CudaDecoder:
             raise EngineError(text.value.decode(errors="replace"))
         return handle.value
 
+    @contextmanager
+    def _watch(self, should_stop: Callable[[], bool] | None) -> Iterator[None]:
+        """Stop the decode inside once ``should_stop`` says so."""
+        if should_stop is None:
+            yield
+            return
+        over = threading.Event()
+
+        def watch() -> None:
+            with self._current():
+                while not over.wait(STOP_EVERY):
+                    # Again and again: what comes before the launches stops nothing.
+                    if should_stop():
+                        self._functions.edgecap_decoder_stop(self._handle)
+
+        watcher = threading.Thread(target=watch, name="edgecap deadline", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
     def _check(self, code: int) -> None:
         if code != 0:
             text: bytes = self._functions.edgecap_decoder_message(self._handle)
@@ -183,11 +220,10 @@ class CudaDecoder:
         side = (batch, options.beams)
         tokens, logprobs = np.empty((*side, limit), np.int32), np.empty((*side, limit), np.float32)
         lengths, scores = np.empty(side, np.int32), np.empty(side, np.float32)
-        steps = ctypes.c_int32()
+        steps, truncated = ctypes.c_int32(), ctypes.c_int32()
         out = [array.ctypes.data for array in (tokens, logprobs, lengths, scores)]
-        self._check(
-            self._functions.edgecap_decoder_results(self._handle, *out, ctypes.byref(steps))
-        )
+        more = ctypes.byref(steps), ctypes.byref(truncated)
+        self._check(self._functions.edgecap_decoder_results(self._handle, *out, *more))
         hypotheses = [
             [
                 _hypothesis(tokens[b, k], logprobs[b, k], lengths[b, k], scores[b, k])
@@ -196,7 +232,7 @@ class CudaDecoder:
             for b in range(batch)
         ]
         spent = (perf_counter() - start) * 1e3
-        return Decoded(hypotheses, step_ms=spent, decode_ms=spent, steps=steps.value)
+        return Decoded(hypotheses, spent, spent, steps.value, truncated=bool(truncated.value))
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "edgecap_beam_step": (_CONFIG, _POINTER, _POINTER, _INT, ctypes.c_int64, _POINTER),
     "edgecap_beam_poll": (_CONFIG, _POINTER, _POINTER, _POINTER),
     "edgecap_beam_results": (_CONFIG, _POINTER, _INT, _POINTER, _POINTER),
+    "edgecap_beam_append": (_CONFIG, _POINTER, _POINTER, _POINTER, ctypes.c_int64, _POINTER),
+    "edgecap_capture_begin": (_POINTER,),
+    "edgecap_capture_end": (_POINTER, _POINTER),
+    "edgecap_capture_launch": (_POINTER, _POINTER),
+    "edgecap_capture_free": (_POINTER,),
     "edgecap_cuda_check_device": (ctypes.c_char_p, _SIZE),
 }
 

@@ -199,8 +199,9 @@ class TensorRTStepRunner:
 
     def __init__(self, decoding: Decoding, batch: int, beams: int, max_positions: int) -> None:
         plan = decoding.plan
-        self._context, self._cuda, self._lock = decoding.context, decoding.cuda, decoding.lock
-        self._batch, self._beams, self._positions = batch, beams, max_positions
+        self._context, self.cuda, self.lock = decoding.context, decoding.cuda, decoding.lock
+        self.batch, self._beams, self._positions = batch, beams, max_positions
+        self.loops: OrderedDict[Any, Any] = OrderedDict()  # of whole captions over these buffers
         rows, slots = batch * beams, beams * max_positions
         shapes: dict[str, tuple[int, ...]] = {}
         for spec in (*plan.sidecar.inputs, *plan.sidecar.outputs):
@@ -222,20 +223,20 @@ class TensorRTStepRunner:
         mapped = [name for name in small if name in shapes]
         exchanged = [*mapped, *self._memory, *self._carry]
         self._given = frozenset(mapped) - {"logits"}
-        self._buffers = Buffers(self._cuda, shapes, plan.dtypes, exchanged, mapped)
+        self._buffers = Buffers(self.cuda, shapes, plan.dtypes, exchanged, mapped)
         there = dict(self._buffers.addresses)
-        self._addresses = [there]
+        self.addresses = [there]
         if self._carry:
             # The recurrent state goes to and fro between two sets of buffers.
             back = dict(there)
             for name in self._carry:
                 after = "next." + name.removeprefix("carry.")
                 back[name], back[after] = there[after], there[name]
-            self._addresses.append(back)
+            self.addresses.append(back)
 
     def start(self, encoded: Encoded) -> None:
         """Send the pictures' memory and their first recurrent state, tiled over the beams."""
-        self._cuda.synchronize()  # a start that no step followed may still be on its way
+        self.cuda.synchronize()  # a start that no step followed may still be on its way
         for name in self._memory:
             self._buffers.upload(name, encoded.memory[name])
         for name in self._carry:
@@ -256,31 +257,54 @@ class TensorRTStepRunner:
             "parent": parents,
             "ancestry": ancestry,
         }
-        with self._lock, self._cuda.current():
+        with self.lock, self.cuda.current():
             for name, values in given.items():
                 if name in self._given:
                     buffers.upload(name, values)
-            addresses = self._addresses[position % len(self._addresses)]
-            self._context.run(self._cuda.stream, buffers.shapes, addresses)
+            addresses = self.addresses[position % len(self.addresses)]
+            self._context.run(self.cuda.stream, buffers.shapes, addresses)
             for name in self._appends:
                 self._append(name, position)
             logits = buffers.download("logits")
-            self._cuda.synchronize()
+            self.cuda.synchronize()
         return logits
+
+    def queue(self, addresses: dict[str, int]) -> None:
+        """Queue one run of the decoder over tensors that lie at ``addresses``."""
+        self._context.run(self.cuda.stream, self._buffers.shapes, addresses)
+
+    def appends(self) -> list[tuple[str, int]]:
+        """The outputs that go to the caches, and the bytes of a row of each."""
+        return [(name, self._row_bytes(name)) for name in self._appends]
+
+    def dtype(self, name: str) -> str:
+        """Of a tensor, such as "int64"."""
+        return str(self._buffers.dtypes[name].name)
+
+    def keep(self, key: Any, loop: Any) -> None:
+        """Have ``loop`` closed with these buffers, or when others are used more."""
+        _evict(self.loops)
+        self.loops[key] = loop
 
     def close(self) -> None:
         """Free the memory of the GPU; the runner is of no use afterwards."""
+        for loop in self.loops.values():
+            loop.close()
+        self.loops.clear()
         self._buffers.close()
+
+    def _row_bytes(self, name: str) -> int:
+        shape, kind = self._buffers.shapes[name], self._buffers.dtypes[name]
+        return int(np.prod(shape[1:])) * kind.itemsize
 
     def _append(self, name: str, position: int) -> None:
         """Copy this step's rows [B, K, ...] into slots [B, position, K, ...] of the cache."""
         buffers = self._buffers
         cache = buffers.addresses["cache." + name.removeprefix("append.")]
-        width = int(np.prod(buffers.shapes[name][1:])) * buffers.dtypes[name].itemsize
-        block = self._beams * width
-        for picture in range(self._batch):
+        block = self._beams * self._row_bytes(name)
+        for picture in range(self.batch):
             slot = cache + (picture * self._positions + position) * block
-            self._cuda.copy(slot, buffers.addresses[name] + picture * block, block)
+            self.cuda.copy(slot, buffers.addresses[name] + picture * block, block)
 
 
 def _evict(kept: OrderedDict[Any, Any]) -> None:

@@ -3,6 +3,7 @@
 #include <new>
 #include <vector>
 
+#include "beam_results.cuh"
 #include "beam_select.cuh"
 #include "beam_setup.h"
 
@@ -88,53 +89,11 @@ __global__ void __launch_bounds__(256) BeamReset(const BeamView v) {
   for (size_t i = thread; i < rows * s.beams * s.positions; i += threads) v.ancestry[i] = 0;
 }
 
-// Hypothesis `rank` of an image: from the pool when it is done; else finished ones, then running.
-__device__ Finished HypothesisOf(const BeamView& v, int image, int rank) {
-  const int beams = v.shape.beams, rows = v.shape.batch * beams;
-  const Finished* pool = v.pool + image * beams;
-  if (v.done[image]) return pool[rank];
-  for (int i = 0; i < beams; ++i) {
-    if (pool[i].real && rank-- == 0) return pool[i];
-  }
-  const int row = image * beams + rank, position = v.control->position;
-  if (position == 0 || !(v.running[row] > kNothing / 2)) return {kNothing, 0.0f, 0, 0, 0, 0};
-  const size_t at = static_cast<size_t>(position - 1) * rows + row;
-  return {__fdiv_rn(v.running[row], v.norms[position]),
-          v.step_logprobs[at],
-          v.step_parents[at],
-          v.step_tokens[at],
-          position - 1,
-          1};
-}
-
 __global__ void __launch_bounds__(32) BeamResults(const BeamView v, int count) {
   const int image = blockIdx.x, rank = threadIdx.x;
   if (rank >= count) return;
-  const int rows = v.shape.batch * v.shape.beams;
-  unsigned char* result =
-      v.results + (static_cast<size_t>(image) * count + rank) * ResultBytes(v.shape);
-  ResultHead* head = reinterpret_cast<ResultHead*>(result);
-  int* tokens = reinterpret_cast<int*>(head + 1);
-  float* logprobs = reinterpret_cast<float*>(tokens + v.shape.limit);
-  for (int i = 0; i < v.shape.limit; ++i) {
-    tokens[i] = v.shape.pad;
-    logprobs[i] = 0.0f;
-  }
-  const Finished last = HypothesisOf(v, image, rank);
-  if (!last.real) {
-    *head = {kNothing, 0};
-    return;
-  }
-  *head = {last.score, last.step + 1};
-  tokens[last.step] = last.token;
-  logprobs[last.step] = last.logprob;
-  int row = last.row;
-  for (int step = last.step - 1; step >= 0; --step) {
-    const size_t at = static_cast<size_t>(step) * rows + row;
-    tokens[step] = v.step_tokens[at];
-    logprobs[step] = v.step_logprobs[at];
-    row = v.step_parents[at];
-  }
+  const size_t at = static_cast<size_t>(image) * count + rank;
+  WriteHypothesis(v, image, rank, v.results + at * ResultBytes(v.shape));
 }
 
 int Reset(const BeamView& view, cudaStream_t stream) {
@@ -199,6 +158,8 @@ const char* Words(int code) {
       return "count must be 1 to the number of beams";
     case EDGECAP_NO_CODE:
       return "the kernels were not built for this GPU";
+    case EDGECAP_NO_GRAPHS:
+      return "the emulation records no graphs";
     default:
       return nullptr;
   }

@@ -96,6 +96,7 @@ struct BeamView {
   uint32_t* suppressed;     // one bit a token, [(V + 31) / 32]
   unsigned char* partials;  // [R, S] of PartialBytes each
   unsigned char* results;   // [B, K] of ResultBytes each
+  const int* stop;          // not 0: this step is the last; null where nothing stops a search
 };
 
 __host__ __device__ inline size_t PartialBytes(const BeamShape& s) {

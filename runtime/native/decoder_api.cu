@@ -1,6 +1,7 @@
 // The C interface of whole-caption decoding, decoder_api.h: weights go to the device once, plans
 // are made when a search of a new kind comes and kept.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <list>
@@ -49,9 +50,10 @@ struct EdgecapDecoder {
   Description about;
   unsigned char* weights = nullptr;
   size_t weight_bytes = 0;
-  cudaStream_t recorder = nullptr;         // graphs are recorded on it; it runs nothing
+  cudaStream_t recorder = nullptr;         // graphs are recorded on it; else it only stops decodes
   std::list<std::unique_ptr<Plan>> plans;  // the newest first
   Plan* running = nullptr;
+  std::atomic<int*> stop{nullptr};  // of the decode that runs
   cudaStream_t stream = nullptr;
   int launches = 0;  // of one step of the last plan made
   std::string message;
@@ -74,9 +76,9 @@ struct EdgecapDecoder {
     about.spec.memory = nullptr;
     about.spec.operation = nullptr;
     Upload();
-    const cudaError_t error = cudaStreamCreate(&recorder);
+    const cudaError_t error = cudaStreamCreateWithFlags(&recorder, cudaStreamNonBlocking);
     if (error != cudaSuccess) cudaFree(weights);
-    Check(error, "cudaStreamCreate");
+    Check(error, "cudaStreamCreateWithFlags");
   }
 
   ~EdgecapDecoder() {
@@ -241,8 +243,10 @@ struct EdgecapDecoder {
     for (size_t i = 0; i < about.states.size(); ++i) {
       send(plan->staged_carry[i], carry[i], plan->host_carry[i], batch * about.states[i]);
     }
+    Check(cudaMemsetAsync(plan->stop, search.stopped != 0, sizeof(int), given), "decoding");
     running = plan;
     stream = given;
+    stop = plan->stop;
     Check(WithTypes(about.spec.precision,
                     [&](auto w, auto c) { return Run<decltype(w), decltype(c)>(*plan, given); }),
           "decoding");
@@ -250,21 +254,25 @@ struct EdgecapDecoder {
 
   void Wait() {
     const cudaError_t error = cudaStreamSynchronize(stream);
+    stop = nullptr;
     running = nullptr;
     Check(error, "decoding");
   }
 
-  void Results(int32_t* tokens, float* logprobs, int32_t* lengths, float* scores, int32_t* steps) {
+  void Results(int32_t* tokens, float* logprobs, int32_t* lengths, float* scores, int32_t* steps,
+               int32_t* truncated) {
     if (running == nullptr) {
       throw Failure{EDGECAP_DECODER_BAD_OPTIONS, "there is no decode to wait for"};
     }
     const Plan* plan = running;
     Wait();
     const unsigned char* outcome = plan->host + plan->host_outcome;
-    *steps = reinterpret_cast<const ResultHead*>(outcome)->length;
+    const auto* found = reinterpret_cast<const OutcomeHead*>(outcome);
+    *steps = found->steps;
+    *truncated = found->truncated;
     const size_t limit = plan->shape().limit;
     for (size_t i = 0; i < static_cast<size_t>(plan->rows()); ++i) {
-      const unsigned char* result = outcome + sizeof(ResultHead) + i * ResultBytes(plan->shape());
+      const unsigned char* result = outcome + sizeof(OutcomeHead) + i * ResultBytes(plan->shape());
       const auto* head = reinterpret_cast<const ResultHead*>(result);
       lengths[i] = head->length;
       scores[i] = head->score;
@@ -315,10 +323,18 @@ int edgecap_decoder_decode(EdgecapDecoder* decoder, const EdgecapSearch* search,
   });
 }
 
+int edgecap_decoder_stop(EdgecapDecoder* decoder) {
+  int* const word = decoder->stop;
+  if (word == nullptr) return EDGECAP_DECODER_OK;
+  // On a stream of its own: it overtakes what is queued.
+  const cudaError_t error = cudaMemsetAsync(word, 1, sizeof(int), decoder->recorder);
+  return error == cudaSuccess ? EDGECAP_DECODER_OK : EDGECAP_DECODER_CUDA;
+}
+
 int edgecap_decoder_results(EdgecapDecoder* decoder, int32_t* tokens, float* logprobs,
-                            int32_t* lengths, float* scores, int32_t* steps) {
+                            int32_t* lengths, float* scores, int32_t* steps, int32_t* truncated) {
   return Guarded(&decoder->message,
-                 [&] { decoder->Results(tokens, logprobs, lengths, scores, steps); });
+                 [&] { decoder->Results(tokens, logprobs, lengths, scores, steps, truncated); });
 }
 
 int edgecap_decoder_describe(const EdgecapDecoder* decoder, int32_t* loop, int32_t* step_launches,

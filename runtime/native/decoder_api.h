@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define EDGECAP_DECODER_ABI 1
+#define EDGECAP_DECODER_ABI 2
 
 enum {
   EDGECAP_DECODER_OK = 0,
@@ -116,6 +116,7 @@ typedef struct {
   double length_penalty;
   int32_t suppressed;
   const int32_t* suppress_tokens;
+  int32_t stopped; /* not 0: it is stopped before it begins, after one step */
 } EdgecapSearch;
 
 typedef struct EdgecapDecoder EdgecapDecoder;
@@ -131,10 +132,15 @@ int edgecap_decoder_decode(EdgecapDecoder* decoder, const EdgecapSearch* search,
                            const void* const* memory, const void* const* carry,
                            const uint8_t* on_device, void* stream);
 
+/* Ends the decode that runs after the step it is at, with what it found so far. The one call that
+ * another thread may make meanwhile. Without a decode, or before its launches are queued, it does
+ * nothing: who means a deadline repeats it. */
+int edgecap_decoder_stop(EdgecapDecoder* decoder);
+
 /* Waits for the decode: tokens and logprobs [B, K, max_new_tokens], lengths and scores [B, K], best
- * hypothesis first, and the steps taken. */
+ * hypothesis first, the steps taken, and whether it was stopped before it was over. */
 int edgecap_decoder_results(EdgecapDecoder* decoder, int32_t* tokens, float* logprobs,
-                            int32_t* lengths, float* scores, int32_t* steps);
+                            int32_t* lengths, float* scores, int32_t* steps, int32_t* truncated);
 
 /* What the last decode was: 0 a plain loop of launches, 1 an unrolled graph, 2 a graph with a WHILE
  * node; and how many launches one step has. */

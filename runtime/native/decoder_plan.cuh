@@ -65,6 +65,7 @@ struct Plan {
   unsigned char* device = nullptr;
   unsigned char* host = nullptr;  // pinned: what goes up, then what comes back
   BeamView beams;
+  int* stop = nullptr;  // on the device; see edgecap_decoder_stop
   std::vector<float*> buffers, states;
   std::vector<void*> keys, values;
   std::vector<void*> memories;                      // as kernels read them
@@ -90,6 +91,8 @@ struct Plan {
     size_t state = 0;
     beams = gpu::Arrange(shape(), base, &state);
     take(state);
+    stop = static_cast<int*>(take(sizeof(int)));
+    beams.stop = stop;
     buffers.clear(), states.clear(), keys.clear(), values.clear(), memories.clear();
     staged_memory.clear(), staged_carry.clear(), host_memory.clear(), host_carry.clear();
     const auto floats = [&](size_t count) { return static_cast<float*>(take(count * 4)); };

@@ -2,7 +2,7 @@
 // beams, and hypotheses walked back from the pool.
 #pragma once
 
-#include "beam_state.cuh"
+#include "beam_results.cuh"
 
 namespace edgecap::gpu {
 
@@ -32,9 +32,15 @@ __global__ void __launch_bounds__(kSearchThreads) BeginSearchKernel(BeamView v) 
   for (int i = start; i < rows * v.shape.positions; i += step) v.origin[i] = 0;
 }
 
-// What a decode brings back, in one piece: the steps taken, then [B, K] results of ResultBytes.
+// What a decode brings back, in one piece: the steps taken and whether it was stopped, then [B, K]
+// results of ResultBytes.
+struct OutcomeHead {
+  int steps;
+  int truncated;
+};
+
 inline size_t OutcomeBytes(const BeamShape& s) {
-  return sizeof(ResultHead) + static_cast<size_t>(s.batch) * s.beams * ResultBytes(s);
+  return sizeof(OutcomeHead) + static_cast<size_t>(s.batch) * s.beams * ResultBytes(s);
 }
 
 // Grid: any; a thread walks one hypothesis back.
@@ -42,31 +48,15 @@ __global__ void __launch_bounds__(kSearchThreads)
     EndSearchKernel(BeamView v, unsigned char* outcome) {
   const int rows = v.shape.batch * v.shape.beams;
   const int start = blockIdx.x * kSearchThreads + threadIdx.x;
-  if (start == 0) *reinterpret_cast<ResultHead*>(outcome) = {0.0f, v.control->position};
-  unsigned char* results = outcome + sizeof(ResultHead);
+  const BeamControl& control = *v.control;
+  if (start == 0) {
+    const bool over = control.images_done == v.shape.batch || control.position == v.shape.limit;
+    *reinterpret_cast<OutcomeHead*>(outcome) = {control.position, !over};
+  }
+  unsigned char* results = outcome + sizeof(OutcomeHead);
   for (int i = start; i < rows; i += gridDim.x * kSearchThreads) {
-    ResultHead* head = reinterpret_cast<ResultHead*>(results + i * ResultBytes(v.shape));
-    int* tokens = reinterpret_cast<int*>(head + 1);
-    float* logprobs = reinterpret_cast<float*>(tokens + v.shape.limit);
-    const Finished last = v.pool[i];
-    for (int at = 0; at < v.shape.limit; ++at) {
-      tokens[at] = 0;
-      logprobs[at] = 0.0f;
-    }
-    if (!last.real) {
-      *head = {kNothing, 0};
-      continue;
-    }
-    *head = {last.score, last.step + 1};
-    tokens[last.step] = last.token;
-    logprobs[last.step] = last.logprob;
-    int row = last.row;
-    for (int step = last.step - 1; step >= 0; --step) {
-      const size_t at = static_cast<size_t>(step) * rows + row;
-      tokens[step] = v.step_tokens[at];
-      logprobs[step] = v.step_logprobs[at];
-      row = v.step_parents[at];
-    }
+    const int image = i / v.shape.beams;
+    WriteHypothesis(v, image, i % v.shape.beams, results + i * ResultBytes(v.shape));
   }
 }
 

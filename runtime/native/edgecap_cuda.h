@@ -44,6 +44,7 @@ enum edgecap_error {
   EDGECAP_STATE_BYTES = 17,
   EDGECAP_COUNT = 18,
   EDGECAP_NO_CODE = 19,
+  EDGECAP_NO_GRAPHS = 20,   /* of the emulation: launches are not recorded, they run at once */
   EDGECAP_CUDA_ERROR = 1000 /* plus the number of the CUDA runtime's error */
 };
 
@@ -105,6 +106,18 @@ int edgecap_beam_poll(const edgecap_beam_config* config, const void* state, int3
  */
 int edgecap_beam_results(const edgecap_beam_config* config, void* state, int count, void* host,
                          void* stream);
+
+/* Another engine's decoder under this search: its new rows of a cache, [R] of row_bytes each, to
+   the slots [B, T, K] of this step's position in `cache`. Comes before the step. */
+int edgecap_beam_append(const edgecap_beam_config* config, const void* state, const void* rows,
+                        void* cache, int64_t row_bytes, void* stream);
+
+/* Records what is queued on `stream` between begin and end as a CUDA graph, which launch then runs
+   as a whole, any number of times. Nothing between them may wait for the device. */
+int edgecap_capture_begin(void* stream);
+int edgecap_capture_end(void* stream, void** graph);
+int edgecap_capture_launch(void* graph, void* stream);
+int edgecap_capture_free(void* graph);
 
 /* One line on an error code. Valid until the thread's next call. */
 const char* edgecap_cuda_message(int code);

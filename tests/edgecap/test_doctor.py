@@ -242,8 +242,8 @@ def test_kernels_that_caption_and_kernels_that_lack_code(
             self.engine = OnnxEngine(bundle, threads=1)
             assert precision == "fp16"
 
-        def decode(self, encoded: Any, options: Any, special: Any) -> Decoded:
-            return generate(self.engine, encoded, options, special)
+        def decode(self, encoded: Any, options: Any, special: Any, **more: Any) -> Decoded:
+            return generate(self.engine, encoded, options, special, **more)
 
     def refuse(*_: Any, **__: Any) -> None:
         raise EngineError("the kernels hold code for 7.5 and 8.6 but no code for 8.7")

@@ -44,9 +44,9 @@ class HostDecoder:
     def __init__(self, bundle: Bundle, cuda: Any = None) -> None:
         self.engine, self.batches = OnnxEngine(bundle, threads=1), []
 
-    def decode(self, encoded: Any, options: Any, special: Any) -> Decoded:
+    def decode(self, encoded: Any, options: Any, special: Any, **more: Any) -> Decoded:
         self.batches.append(encoded.batch)
-        return generate(self.engine, encoded, options, special)
+        return generate(self.engine, encoded, options, special, **more)
 
 
 @pytest.fixture
@@ -183,6 +183,7 @@ def test_tensorrt_steps_where_the_kernels_do_not_run(
     emulation.write_plans(gpu(), bundle)
     engine, choice = choose_engine(bundle)
     assert choice.engine == "tensorrt"
+    assert "; beam search on the host (" in choice.summary  # no library of kernels either
     assert choice.lines()[1:] == [
         "passed over cuda: the kernels hold no code for compute capability 8.7; build with sm_87"
     ]

@@ -224,16 +224,17 @@ struct Made {
     const size_t rows = static_cast<size_t>(batch) * beams;
     std::vector<int32_t> tokens(rows * kPositions), lengths(rows);
     std::vector<float> logprobs(rows * kPositions), scores(rows);
-    int32_t steps = 0;
+    int32_t steps = 0, truncated = 0;
     for (int again = 0; again < 2; ++again) {
       if (edgecap_decoder_decode(decoder, &search, memory.data(), carry.data(), nullptr, nullptr) !=
               EDGECAP_DECODER_OK ||
           edgecap_decoder_results(decoder, tokens.data(), logprobs.data(), lengths.data(),
-                                  scores.data(), &steps) != EDGECAP_DECODER_OK) {
+                                  scores.data(), &steps, &truncated) != EDGECAP_DECODER_OK) {
         Fail(edgecap_decoder_message(decoder));
       }
       if (steps < 1 || steps > kPositions || lengths[0] > kPositions) Fail("no caption");
       if (sensible && lengths[0] < 1) Fail("an empty caption");
+      if (truncated) Fail("a caption that nothing stopped is cut short");
     }
     edgecap_decoder_destroy(decoder);
     return code;

@@ -172,3 +172,36 @@ def test_memory_may_lie_on_the_device(kernels: Any, made: Callable[[str], Made])
     assert decoder.decode(moved, options, SPECIAL).hypotheses == wanted.hypotheses
     for array in memory.values():
         cuda.free(array.address)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["before it begins", "meanwhile"])
+def test_a_deadline_ends_the_search(
+    kernels: Any, made: Callable[[str], Made], at_once: bool
+) -> None:
+    library, cuda = kernels
+    bundle, engine = made(next(iter(small_decoders.FAMILIES)))
+    decoder = CudaDecoder(bundle, cuda, "fp32", library)
+    encoded = engine.encode(small_decoders.pictures(bundle, 4))
+    options = options_of(8, {"min_new_tokens": POSITIONS})
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return at_once or asked > 3
+
+    found = decoder.decode(encoded, options, SPECIAL, should_stop=should_stop)
+    assert found.truncated or not at_once
+    assert found.steps == 1 if at_once else 1 <= found.steps <= POSITIONS
+    assert found.truncated == (found.steps < POSITIONS)
+    steps = 0
+
+    def enough() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps == found.steps
+
+    # The same as the CPU's search stopped after as many steps.
+    assert_equal(generate(engine, encoded, options, SPECIAL, should_stop=enough), found)
+    # And the next search is whole.
+    assert not decoder.decode(encoded, options, SPECIAL).truncated
