@@ -1,9 +1,13 @@
-"""The CUDA kernels' C library (runtime/native/edgecap_cuda.h) and beam search through it."""
+"""The CUDA kernels' C library (runtime/native/edgecap_cuda.h) and beam search through it.
+
+Its functions are called through ``edgecap._native``, on raw addresses and stream handles.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,67 +22,22 @@ from edgecap.runtime.engines.cuda_memory import Cuda
 from edgecap.runtime.errors import EngineError
 
 NAME = "libedgecap_cuda.so"
+_native: Any = importlib.import_module("edgecap._native")
 DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
-
-_INT, _SIZE, _POINTER = ctypes.c_int32, ctypes.c_size_t, ctypes.c_void_p
-
-
-class BeamConfig(ctypes.Structure):
-    """``edgecap_beam_config`` of edgecap_cuda.h."""
-
-    _fields_ = (
-        *((name, _INT) for name in ("batch", "beams", "vocab", "positions", "max_new_tokens")),
-        *((name, _INT) for name in ("min_new_tokens", "no_repeat_ngram_size", "early_stopping")),
-        *((name, _INT) for name in ("bos", "eos", "pad", "ancestry", "multiprocessors", "parts")),
-        ("repetition_penalty", ctypes.c_float),
-        ("reserved", ctypes.c_float),
-        ("length_penalty", ctypes.c_double),
-        ("suppress_tokens", ctypes.POINTER(_INT)),
-        ("suppress_count", _INT),
-    )
-
-
-class BeamPlaces(ctypes.Structure):
-    """``edgecap_beam_places``: offsets in bytes from the start of the state."""
-
-    _fields_ = (
-        *((name, _SIZE) for name in ("state_bytes", "result_bytes", "control", "tokens")),
-        *((name, _SIZE) for name in ("parents", "tokens64", "parents64", "position64", "origin")),
-        ("ancestry", _SIZE),
-        ("parts", _INT),
-    )
-
-
-_CONFIG, _PLACES = ctypes.POINTER(BeamConfig), ctypes.POINTER(BeamPlaces)
-_SIGNATURES: dict[str, tuple[Any, ...]] = {
-    "edgecap_beam_layout": (_CONFIG, _PLACES),
-    "edgecap_beam_init": (_CONFIG, _POINTER, _SIZE, _POINTER),
-    "edgecap_beam_reset": (_CONFIG, _POINTER, _POINTER),
-    "edgecap_beam_step": (_CONFIG, _POINTER, _POINTER, _INT, ctypes.c_int64, _POINTER),
-    "edgecap_beam_poll": (_CONFIG, _POINTER, _POINTER, _POINTER),
-    "edgecap_beam_results": (_CONFIG, _POINTER, _INT, _POINTER, _POINTER),
-    "edgecap_beam_append": (_CONFIG, _POINTER, _POINTER, _POINTER, ctypes.c_int64, _POINTER),
-    "edgecap_capture_begin": (_POINTER,),
-    "edgecap_capture_end": (_POINTER, _POINTER),
-    "edgecap_capture_launch": (_POINTER, _POINTER),
-    "edgecap_capture_free": (_POINTER,),
-    "edgecap_cuda_check_device": (ctypes.c_char_p, _SIZE),
-}
 
 
 class CudaLibrary:
-    """The loaded library; ``call`` runs a function of it and raises ``EngineError`` on its code."""
+    """The loaded library; ``call`` runs a function of it and raises ``EngineError`` on its code.
+
+    ``kernels`` are the functions of edgecap_cuda.h, ``functions`` all of them for ctypes.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
+            self.kernels = _native.CudaKernels(str(self.path.resolve()))
             self.functions = ctypes.CDLL(str(self.path.resolve()))
-            self.functions.edgecap_cuda_message.restype = ctypes.c_char_p
-            self.functions.edgecap_cuda_message.argtypes = (_INT,)
-            self.functions.edgecap_cuda_architectures.restype = ctypes.c_char_p
-            for name, arguments in _SIGNATURES.items():
-                getattr(self.functions, name).argtypes = arguments
-        except (OSError, AttributeError) as error:
+        except (OSError, RuntimeError) as error:
             raise EngineError(
                 f"{self.path} does not load as the library of CUDA kernels ({error}); build it "
                 "with: pip install --no-binary edgecap edgecap, where nvcc is on the PATH"
@@ -87,18 +46,17 @@ class CudaLibrary:
     @property
     def architectures(self) -> tuple[str, ...]:
         """Compute capabilities it has code for, as ``("75", "87")``; ``("emulated",)`` on a CPU."""
-        return tuple(self.functions.edgecap_cuda_architectures().decode().split(","))
+        return tuple(self.kernels.edgecap_cuda_architectures().split(","))
 
-    def call(self, name: str, *arguments: Any) -> None:
-        code = getattr(self.functions, name)(*arguments)
-        if code != 0:
-            raise EngineError(f"{name}: {self.functions.edgecap_cuda_message(code).decode()}")
+    def call(self, name: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self.kernels, name)(*arguments)
+        except RuntimeError as error:
+            raise EngineError(str(error)) from None
 
     def check_device(self) -> None:
         """Raises ``EngineError`` where the current device cannot run the kernels, and says why."""
-        text = ctypes.create_string_buffer(256)
-        if self.functions.edgecap_cuda_check_device(text, len(text)) != 0:
-            raise EngineError(text.value.decode(errors="replace"))
+        self.call("edgecap_cuda_check_device")
 
 
 def find_library() -> Path | None:
@@ -145,31 +103,23 @@ def beam_config(
     ancestry: bool = False,
     multiprocessors: int = 0,
     parts: int = 0,
-) -> BeamConfig:
+) -> Any:
     """The configuration of a search. ``parts`` splits a row of logits, 0 derives it from
     ``multiprocessors``, which 0 takes from the device."""
-    suppress = [token for token in options.suppress_tokens if token < vocab_size]
     stopping = options.early_stopping
-    return BeamConfig(
-        batch=batch,
-        beams=options.beams,
-        vocab=vocab_size,
-        positions=max_positions,
-        max_new_tokens=min(options.max_new_tokens, max_positions),
-        min_new_tokens=min(options.min_new_tokens, max_positions),
-        no_repeat_ngram_size=options.no_repeat_ngram_size,
-        early_stopping=2 if stopping == "never" else int(stopping),
-        bos=special.bos,
-        eos=special.eos,
-        pad=special.pad,
-        ancestry=int(ancestry),
-        multiprocessors=multiprocessors,
-        parts=parts,
-        repetition_penalty=options.repetition_penalty,
-        length_penalty=options.length_penalty,
-        suppress_tokens=(_INT * max(len(suppress), 1))(*suppress),
-        suppress_count=len(suppress),
-    )
+    config = _native.BeamConfig()
+    config.batch, config.beams, config.vocab = batch, options.beams, vocab_size
+    config.positions = max_positions
+    config.max_new_tokens = min(options.max_new_tokens, max_positions)
+    config.min_new_tokens = min(options.min_new_tokens, max_positions)
+    config.no_repeat_ngram_size = options.no_repeat_ngram_size
+    config.early_stopping = 2 if stopping == "never" else int(stopping)
+    config.bos, config.eos, config.pad = special.bos, special.eos, special.pad
+    config.ancestry, config.multiprocessors, config.parts = int(ancestry), multiprocessors, parts
+    config.repetition_penalty = options.repetition_penalty
+    config.length_penalty = options.length_penalty
+    config.suppress_tokens = [token for token in options.suppress_tokens if token < vocab_size]
+    return config
 
 
 class CudaBeamSearch:
@@ -209,7 +159,7 @@ class CudaBeamSearch:
             multiprocessors=multiprocessors,
             parts=parts,
         )
-        self.places = BeamPlaces()
+        self.places = _native.BeamPlaces()
         library.call("edgecap_beam_layout", self.config, self.places)
         self._poll = np.zeros(2, np.int32)
         self._host = np.zeros((batch * self.count, self.places.result_bytes), np.uint8)

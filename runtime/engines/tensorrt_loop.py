@@ -7,7 +7,6 @@ few steps are one CUDA graph; between two graphs the host looks whether the sear
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from time import perf_counter
 
@@ -79,7 +78,7 @@ class CaptionLoop:
     ) -> None:
         self._runner, self._library = runner, library
         self._limit = min(options.max_new_tokens, engine.max_positions)
-        self._graph = ctypes.c_void_p()
+        self._graph = 0
         self._captures = True
         self.search = CudaBeamSearch(
             library,
@@ -101,7 +100,7 @@ class CaptionLoop:
         done = 0
         while done < self._limit:
             # A step past the last position would read past the table of places.
-            graph = self._graph.value is not None and done + STEPS <= self._limit
+            graph = bool(self._graph) and done + STEPS <= self._limit
             if graph:
                 stream = self._runner.cuda.stream
                 self._library.call("edgecap_capture_launch", self._graph, stream)
@@ -112,15 +111,15 @@ class CaptionLoop:
                 break
             if should_stop is not None and should_stop():
                 return True
-        if self._graph.value is None and self._captures:
+        if not self._graph and self._captures:
             self._capture()
         return False
 
     def close(self) -> None:
         """Free the graph and the search."""
-        if self._graph.value is not None:
+        if self._graph:
             self._library.call("edgecap_capture_free", self._graph)
-            self._graph = ctypes.c_void_p()
+            self._graph = 0
         self.search.close()
 
     def _of_search(self, addresses: dict[str, int]) -> dict[str, int]:
@@ -167,8 +166,9 @@ class CaptionLoop:
         except EngineError:
             self._captures = False
         try:
-            self._library.call("edgecap_capture_end", stream, ctypes.byref(self._graph))
+            self._graph = self._library.call("edgecap_capture_end", stream)
         except EngineError:
             self._captures = False
-        if not self._captures:
-            self._graph = ctypes.c_void_p()
+        if not self._captures and self._graph:
+            self._library.call("edgecap_capture_free", self._graph)
+            self._graph = 0

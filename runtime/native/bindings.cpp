@@ -12,6 +12,7 @@
 
 #include "beam.h"
 #include "cider.h"
+#include "cuda_bindings.h"
 #include "meteor.h"
 #include "step_bindings.h"
 
@@ -232,4 +233,5 @@ NB_MODULE(_native, m) {
   BindCider(m);
   BindMeteor(m);
   edgecap::BindStep(m);
+  edgecap::BindCuda(m);
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,17 @@ import numpy as np
 import pytest
 from beam_drivers import SPECIAL
 from device_searches import Device, Kernels
+from edgecap._native import BeamConfig, BeamPlaces
 from kernel_library import HostCuda
 
 from edgecap.runtime.decoding.options import DecodingOptions
 from edgecap.runtime.decoding.reference import ReferenceSearch
 from edgecap.runtime.engines import cuda_library
-from edgecap.runtime.engines.cuda_library import BeamPlaces, CudaLibrary, beam_config
+from edgecap.runtime.engines.cuda_library import CudaLibrary, beam_config
 from edgecap.runtime.errors import EngineError
 
 
-def config(**changes: Any) -> cuda_library.BeamConfig:
+def config(**changes: Any) -> BeamConfig:
     made = beam_config(1, 50, 8, DecodingOptions(beams=4, max_new_tokens=8), SPECIAL)
     for name, value in changes.items():
         setattr(made, name, value)
@@ -51,7 +51,6 @@ def config(**changes: Any) -> cuda_library.BeamConfig:
         ({"early_stopping": 3}, "early_stopping"),
         ({"eos": 50}, "eos"),
         ({"bos": -1}, "bos"),
-        ({"suppress_count": -1}, "suppress_tokens"),
         ({"parts": 4097}, "parts"),
         ({"multiprocessors": -1}, "multiprocessors"),
     ],
@@ -91,7 +90,7 @@ def test_wrong_pointers_and_numbers(kernels: Kernels) -> None:
         ]:
             with pytest.raises(EngineError, match=message):
                 library.call(*wrong)
-        suppress = config(suppress_tokens=(ctypes.c_int32 * 1)(-1), suppress_count=1)
+        suppress = config(suppress_tokens=[-1])
         with pytest.raises(EngineError, match="suppress_tokens"):
             library.call("edgecap_beam_init", suppress, memory, size, cuda.stream)
         library.call(step, made, memory, logits + 4, 0, 50, cuda.stream)
@@ -102,11 +101,11 @@ def test_wrong_pointers_and_numbers(kernels: Kernels) -> None:
 
 
 def test_messages(kernels: Kernels) -> None:
-    message = kernels[0].functions.edgecap_cuda_message
-    words = {message(code) for code in range(20)}
-    assert len(words) == 20
-    assert message(777) == b"unknown error code 777"
-    assert message(1002).startswith(b"CUDA error 2: ")
+    message = kernels[0].kernels.edgecap_cuda_message
+    words = {message(code) for code in range(21)}
+    assert len(words) == 21
+    assert message(777) == "unknown error code 777"
+    assert message(1002).startswith("CUDA error 2: ")
     kernels[0].check_device()
 
 
@@ -129,7 +128,7 @@ def test_the_split_follows_the_device(
     places = BeamPlaces()
     kernels[0].call("edgecap_beam_layout", made, places)
     assert places.parts == parts
-    assert places.ancestry == ctypes.c_size_t(-1).value
+    assert places.ancestry == 2**64 - 1
 
 
 def test_the_emulated_device_has_the_processors_it_is_told(

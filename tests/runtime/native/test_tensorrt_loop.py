@@ -3,7 +3,6 @@ and every launch runs at once."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,22 +54,23 @@ class Recording:
         else:
             self.recorded.append(work)
 
-    def call(self, name: str, *arguments: Any) -> None:
+    def call(self, name: str, *arguments: Any) -> Any:
         if name == "edgecap_capture_begin":
             self.recorded = []
         elif name == "edgecap_capture_end":
             assert self.recorded is not None
             number = len(self.graphs) + 1
             self.graphs[number], self.recorded = self.recorded, None
-            ctypes.cast(arguments[1], ctypes.POINTER(ctypes.c_void_p))[0] = number
+            return number
         elif name == "edgecap_capture_launch":
             self.launches += 1
-            for work in self.graphs[arguments[0].value]:
+            for work in self.graphs[arguments[0]]:
                 work()
         elif name == "edgecap_capture_free":
-            del self.graphs[arguments[0].value]
+            del self.graphs[arguments[0]]
         else:
             self.queue(lambda: self._library.call(name, *arguments))
+        return None
 
 
 def open_engine(
