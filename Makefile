@@ -92,9 +92,11 @@ $(VENV)/.test: pyproject.toml CMakeLists.txt $(wildcard runtime/native/*) | $(VE
 	$(BIN)/pip install -q --no-build-isolation -e ".[all,test]"
 	@touch $@
 
-# The C++ core for Arm, built by a cross compiler and run under QEMU.
-native-aarch64:
+# The C++ core for Arm, built by a cross compiler and run under QEMU; decoder steps give the bits of
+# this machine's processor.
+native-aarch64: $(VENV)/.test
 	@mkdir -p build
 	aarch64-linux-gnu-g++ -std=c++17 -O2 -static -ffp-contract=off -fno-trapping-math -I runtime/native \
 		tests/runtime/decoding/beam_sanitizer.cpp runtime/native/beam_cpu.cpp -o build/beam_aarch64
 	qemu-aarch64 build/beam_aarch64
+	$(BIN)/python -m pytest -q tests/runtime/native/test_step_sanitizers.py -k arm

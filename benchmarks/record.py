@@ -17,15 +17,22 @@ import psutil
 
 
 def paired(
-    ours: Callable[[], object], peer: Callable[[], object], rounds: int, warm_up: int = 5
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    rounds: int,
+    warm_up: int = 5,
+    pause_s: float = 0.0,
 ) -> dict[str, float]:
     """Time two calls in turn, so that a change of the machine's speed hits both.
+
+    pause_s : before each call, so that threads of the other one's library have stopped spinning
 
     Returns milliseconds (median and 99th percentile of each) and the median of peer / ours.
     """
     times = np.zeros((rounds + warm_up, 2))
     for row in times:
         for column, call in enumerate((ours, peer)):
+            time.sleep(pause_s)
             begin = time.perf_counter()
             call()
             row[column] = (time.perf_counter() - begin) * 1e3
