@@ -46,6 +46,12 @@ def test_stream_video(photograph: str) -> None:
     assert "ms]" in run("examples/stream_video.py", str(Path(photograph).parent))
 
 
+def test_serve_client(photograph: str) -> None:
+    out = run("examples/serve_client.py", photograph)
+    assert "cat.jpg: " in out
+    assert out.count("moving: ") == 3
+
+
 def test_several_cameras() -> None:
     out = run("examples/several_cameras.py")
     assert "test://moving: " in out
@@ -57,6 +63,12 @@ def test_demo() -> None:
     out = run("examples/demo.py")
     assert "cat.jpg: " in out
     assert '"text"' in out
+
+
+def test_bench_camera() -> None:
+    out = run("examples/bench_camera.py", "test://moving", "0.3")
+    assert "captions/s" in out
+    assert "have the tokens of the reference" in out
 
 
 def test_own_data() -> None:

@@ -8,6 +8,7 @@ nobody's memory peak and warms nothing up.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from edgecap.doctor.trials import LEAST_EQUAL, PICTURES, Pictures, special_of, t
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.decoding.options import DecodingOptions
 from edgecap.runtime.engines.base import Engine
-from edgecap.runtime.engines.choose import CPU, choose_engine
+from edgecap.runtime.engines.choose import ON_CPU, choose_engine
 from edgecap.runtime.errors import EdgeCapError, EngineError, SourceError
 
 REFERENCE = "ONNX Runtime on the CPU, beam search in numpy"
@@ -36,8 +37,8 @@ def check_equality(
 ) -> Equality:
     """Compare the captions of pictures, uint8 RGB [H, W, 3], token by token.
 
-    name : of ``engines.choose``. On the CPU all must be the same; another precision may turn a
-        close choice between two captions, and most must be the same
+    name : of ``engines.choose``. On the CPU in the bundle's own precision all must be the same;
+        another precision may turn a close choice between two captions, and most must be the same
     """
     from edgecap.runtime.captioner import Captioner
     from edgecap.runtime.decoding.loop import generate
@@ -60,7 +61,8 @@ def check_equality(
         found = generate(engine, engine.encode(pixels), options, special).hypotheses[0][0]
         same += tuple(found.tokens) == tuple(expected.tokens)
     count = len(pictures)
-    least = count if name == CPU else -int(-LEAST_EQUAL * count // 1)
+    exact = name in ON_CPU and getattr(engine, "precision", "fp32") == "fp32"
+    least = count if exact else math.ceil(LEAST_EQUAL * count)
     return Equality(reference=REFERENCE, pictures=count, same=same, needed=least)
 
 

@@ -202,7 +202,7 @@ def figures(
         ended=measured.ended,
         cold=cold,
         warm_up=measured.warm_up,
-        seconds=round(seconds, 3),
+        seconds=round(seconds, 6),
         captions=count,
         received=0 if report is None else report.received,
         dropped=0 if report is None else sum(report.dropped.values()),

@@ -151,7 +151,7 @@ def read_record(path: Path) -> Record:
         record = msgspec.json.decode(path.read_bytes(), type=Record)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); give a record") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} is no record of `edgecap bench --json` of version {VERSION}: {error}"
         ) from None

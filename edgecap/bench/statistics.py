@@ -18,7 +18,8 @@ MOST_SPREAD = 0.25  # interquartile range over median of work that is the same e
 MOST_DRIFT = 0.05  # of the median from the first half to the second
 MOST_OTHERS = 20.0  # percent of a core that other programs may take
 BLOCK_S = 1.0  # neighbours of so long are drawn together: they share the machine's moods
-DRAWS = 2000
+DRAWS = 1000
+MOST_AT_ONCE = 2_000_000  # redrawn samples in memory
 LEAST_BLOCKS = 5  # with fewer an interval means nothing
 
 
@@ -126,8 +127,10 @@ def _medians(
     blocks = -(-count // block)
     inside = np.arange(block)
     found = np.empty(DRAWS)
-    for draw in range(DRAWS):
-        starts = rng.integers(0, count, blocks)
-        places = (starts[:, None] + inside).reshape(-1)[:count] % count
-        found[draw] = np.median(times[places])
+    at_once = max(1, MOST_AT_ONCE // count)
+    for begin in range(0, DRAWS, at_once):
+        end = min(begin + at_once, DRAWS)
+        starts = rng.integers(0, count, (end - begin, blocks, 1))
+        places = (starts + inside).reshape(end - begin, -1)[:, :count] % count
+        found[begin:end] = np.median(times[places], axis=1)
     return found if (found > 0).all() else None

@@ -20,13 +20,16 @@ def print_record(record: Record, console: Console | None = None) -> None:
         f"{record.model.name} ({record.model.family}) on {machine.cpu}, {machine.cores} cores"
         + (f", {machine.gpu}" if machine.gpu else ""),
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(source_line(record), highlight=False)
+    console.print(source_line(record), highlight=False, soft_wrap=True)
     for run in record.runs:
         console.print()
         print_run(run, console)
     if record.interrupted:
-        console.print("\ninterrupted: these figures are of what was measured until then")
+        console.print(
+            "\ninterrupted: these figures are of what was measured until then", soft_wrap=True
+        )
 
 
 def source_line(record: Record) -> str:
@@ -41,7 +44,7 @@ def source_line(record: Record) -> str:
 def print_run(run: Run, console: Console) -> None:
     """One run's table and lines."""
     if not run.equality.passed:
-        console.print(f"{run.title}: {equality_line(run)}", highlight=False)
+        console.print(f"{run.title}: {equality_line(run)}", highlight=False, soft_wrap=True)
         return
     table = Table(title=f"{run.title} ({run.engine_summary})", title_justify="left")
     table.add_column("milliseconds")
@@ -61,9 +64,9 @@ def print_run(run: Run, console: Console) -> None:
     if run.stages:
         console.print(table)
     else:
-        console.print(run.title, highlight=False)
+        console.print(run.title, highlight=False, soft_wrap=True)
     for line in run_lines(run):
-        console.print(f"  {line}", highlight=False)
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
 def number(value: float | None) -> str:
@@ -174,7 +177,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     """What two records say of each other, for people."""
     console = console or Console()
     for note in comparison.notes:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, soft_wrap=True)
     for pair in comparison.pairs:
         before, after = pair.before.title, pair.after.title
         title = before if before == after else f"{before} -> {after}"
@@ -194,6 +197,6 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
             )
         console.print(table)
         if pair.refused:
-            console.print("  no verdict:", highlight=False)
+            console.print("  no verdict:", highlight=False, soft_wrap=True)
         for reason in pair.refused:
-            console.print(f"    {reason}", highlight=False)
+            console.print(f"    {reason}", highlight=False, soft_wrap=True)
