@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecap.cli.main import BAD_INPUT, fail
+from edgecap.cli.main import BAD_INPUT, INTERRUPTED, fail
 
 if TYPE_CHECKING:
     from edgecap.photos.alt_text import NotSure, Writer
@@ -211,7 +211,7 @@ def _write(
                 bad += 1
     except KeyboardInterrupt:
         click.echo(f"stopped: {_told(writer, bad)} of {count}", err=True)
-        raise
+        click.get_current_context().exit(INTERRUPTED)
     if sys.stderr.isatty() or writer.kept:
         click.echo(_told(writer, bad), err=True)
     return bool(bad)

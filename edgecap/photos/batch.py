@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from edgecap.photos.ahead import describe
-from edgecap.photos.database import Database, Row
+from edgecap.photos.database import Database
+from edgecap.photos.schema import Row
 from edgecap.photos.walk import Photograph
 from edgecap.runtime.captioner import MAX_BATCH, Captioner
 from edgecap.runtime.decoding.options import DecodingOptions

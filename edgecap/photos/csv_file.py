@@ -16,7 +16,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 
 
 class CsvFile:
-    """Writes rows of ``COLUMNS`` in UTF-8.
+    """Writes rows of ``COLUMNS`` in UTF-8, as RFC 4180 has them.
 
     path : the file, written whole when it is closed; None is standard output
 
@@ -44,7 +44,7 @@ class CsvFile:
 
     def _row(self, cells: tuple[str, ...]) -> None:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(cells)
+        csv.writer(text).writerow(cells)
         self._file.write(text.getvalue().encode())
 
     def close(self, whole: bool) -> None:

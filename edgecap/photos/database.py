@@ -1,7 +1,6 @@
 """The index of photographs: one SQLite file with captions that can be searched (FTS5).
 
-A row of ``photographs`` is a file; ``captions`` is the full-text index of their texts and follows
-them by triggers. The file is in write-ahead mode, so that searches never wait for the indexer.
+The file is in write-ahead mode, so that searches never wait for the indexer.
 """
 
 from __future__ import annotations
@@ -10,92 +9,14 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from edgecap.photos.errors import LibraryError
+from edgecap.photos.schema import APPLICATION_ID, PUT, SCHEMA, TABLES, Known, Row, below
 
-APPLICATION_ID = 0x45436170  # "ECap", in the file's header
-SCHEMA = 1
 VARIABLE = "EDGECAP_DATABASE"
-_TABLES = """
-CREATE TABLE makers (
-    id INTEGER PRIMARY KEY,
-    model TEXT NOT NULL,
-    name TEXT NOT NULL,
-    beams INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    UNIQUE (model, beams, version)
-);
-CREATE TABLE photographs (
-    id INTEGER PRIMARY KEY,
-    path TEXT NOT NULL UNIQUE,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    content BLOB,
-    maker INTEGER NOT NULL REFERENCES makers (id),
-    text TEXT NOT NULL,
-    confidence REAL,
-    sure INTEGER,
-    failure TEXT,
-    captioned_at REAL NOT NULL
-);
-CREATE INDEX photographs_by_content ON photographs (content);
-CREATE VIRTUAL TABLE captions USING fts5 (
-    text, content = 'photographs', content_rowid = 'id',
-    tokenize = 'porter unicode61 remove_diacritics 2'
-);
-CREATE TRIGGER photographs_in AFTER INSERT ON photographs BEGIN
-    INSERT INTO captions (rowid, text) VALUES (new.id, new.text);
-END;
-CREATE TRIGGER photographs_out AFTER DELETE ON photographs BEGIN
-    INSERT INTO captions (captions, rowid, text) VALUES ('delete', old.id, old.text);
-END;
-CREATE TRIGGER photographs_new AFTER UPDATE OF text ON photographs BEGIN
-    INSERT INTO captions (captions, rowid, text) VALUES ('delete', old.id, old.text);
-    INSERT INTO captions (rowid, text) VALUES (new.id, new.text);
-END;
-"""
-_PUT = """
-INSERT INTO photographs
-    (path, size, mtime_ns, content, maker, text, confidence, sure, failure, captioned_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (path) DO UPDATE SET
-    size = excluded.size, mtime_ns = excluded.mtime_ns, content = excluded.content,
-    maker = excluded.maker, text = excluded.text, confidence = excluded.confidence,
-    sure = excluded.sure, failure = excluded.failure, captioned_at = excluded.captioned_at
-"""
-
-
-class Row(NamedTuple):
-    """A file as the index knows it.
-
-    content : BLAKE2b of its bytes, 16 bytes; None where they could not be read
-    maker : what made the caption, see ``Database.maker``
-    text : empty where ``failure`` says why there is no caption
-    captioned_at : seconds since 1970
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    content: bytes | None
-    maker: int
-    text: str
-    confidence: float | None
-    sure: bool | None
-    failure: str | None
-    captioned_at: float
-
-
-class Known(NamedTuple):
-    """What tells whether a file must be looked at again."""
-
-    size: int
-    mtime_ns: int
-    maker: int
-    failed: bool
 
 
 def default_path() -> Path:
@@ -175,7 +96,7 @@ class Database:
                 raise LibraryError(f"the index {self.path} is empty; fill it: edgecap index FOLDER")
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.executescript(
-                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {APPLICATION_ID};"
+                f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID};"
                 f"PRAGMA user_version = {SCHEMA}; COMMIT;"
             )
         elif version != SCHEMA:
@@ -257,16 +178,27 @@ class Database:
         names = ", ".join(Row._fields)
         with self._errors():
             row = self._file.execute(
-                f"SELECT {names} FROM photographs"
+                f"SELECT {names} FROM described"
                 " WHERE content = ? AND maker = ? AND failure IS NULL LIMIT 1",
                 (content, maker),
             ).fetchone()
-        return None if row is None else Row(*row)._replace(sure=bool(row[7]))
+        return None if row is None else _row(row)
 
-    def put(self, rows: Iterable[Row]) -> None:
+    def rows(self) -> list[Row]:
+        """All that the index knows, by path."""
+        names = ", ".join(Row._fields)
+        with self._errors():
+            found = self._file.execute(f"SELECT {names} FROM described ORDER BY path").fetchall()
+        return [_row(values) for values in found]
+
+    def put(self, rows: Sequence[Row]) -> None:
         """Write rows, all or none; one of the same path is replaced."""
         with self._errors(), self._transaction():
-            self._file.executemany(_PUT, rows)
+            self._file.executemany(
+                "INSERT OR IGNORE INTO texts (text) VALUES (?)",
+                ((row.text,) for row in rows if not row.failure),
+            )
+            self._file.executemany(PUT, rows)
 
     def remove(self, paths: Sequence[str]) -> None:
         """Forget files, all or none."""
@@ -279,21 +211,30 @@ class Database:
         """(path, text, confidence, sure, bm25) of captions that match, best first.
 
         expression : in FTS5's syntax; see ``query.py`` for how users' words become one
+
+        Of photographs with the same text those with a higher confidence come first.
         """
-        where, among = "", tuple[str, ...]()
+        where, one, among = "", "", tuple[str, ...]()
         if folder is not None:
-            where = " AND rowid IN (SELECT id FROM photographs WHERE path >= ? AND path < ?)"
-            among = below(folder)
+            one, among = " AND path >= ? AND path < ?", below(folder)
+            where = f" AND rowid IN (SELECT text_id FROM photographs WHERE TRUE{one})"
+        hits: list[tuple[str, str, float, bool, float]] = []
         with self._errors():
-            rows = self._file.execute(
-                "SELECT path, p.text, confidence, sure, rank FROM (SELECT rowid, rank FROM captions"
-                f" WHERE captions MATCH ?{where} ORDER BY rank LIMIT ?) AS found"
-                " JOIN photographs AS p ON p.id = found.rowid ORDER BY rank, confidence DESC, path",
+            texts = self._file.execute(
+                "SELECT rowid, text, rank FROM captions"
+                f" WHERE captions MATCH ?{where} ORDER BY rank LIMIT ?",
                 (expression, *among, limit),
             ).fetchall()
-        return [
-            (path, text, sureness, bool(sure), rank) for path, text, sureness, sure, rank in rows
-        ]
+            for number, text, rank in texts:
+                found = self._file.execute(
+                    f"SELECT path, confidence, sure FROM photographs WHERE text_id = ?{one}"
+                    " ORDER BY confidence DESC, path LIMIT ?",
+                    (number, *among, limit - len(hits)),
+                )
+                hits += [(path, text, sureness, bool(sure), rank) for path, sureness, sure in found]
+                if len(hits) >= limit:
+                    break
+        return hits
 
     def count(self) -> int:
         """Photographs that have a caption."""
@@ -325,7 +266,6 @@ class Database:
         self.close()
 
 
-def below(folder: Path) -> tuple[str, str]:
-    """First and last + 1 of the paths below a folder, by their bytes."""
-    prefix = str(folder).rstrip("/")
-    return f"{prefix}/", f"{prefix}0"  # "0" follows "/"
+def _row(values: Sequence[Any]) -> Row:
+    row = Row(*values)
+    return row._replace(sure=None if row.sure is None else bool(row.sure))

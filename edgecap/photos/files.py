@@ -79,7 +79,7 @@ class WholeFile:
             self._context.__exit__(None, None, None)
         else:
             given_up = KeyboardInterrupt()
-            with contextlib.suppress(KeyboardInterrupt):
+            with contextlib.suppress(KeyboardInterrupt, LibraryError):
                 self._context.__exit__(KeyboardInterrupt, given_up, None)
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from edgecap.photos.ahead import ahead
 from edgecap.photos.batch import Batch, Read, Report, digest, read_photograph
-from edgecap.photos.database import Database, Known
+from edgecap.photos.database import Database
 from edgecap.photos.errors import LibraryError
+from edgecap.photos.schema import Known
 from edgecap.photos.walk import Found, Photograph, find
 from edgecap.runtime.errors import OptionsError
 

@@ -89,7 +89,7 @@ def search(
         if own:
             opened.close()
     hits = tuple(
-        Hit(path, said, round(sureness, 4), sure, round(-rank, 4))
+        Hit(path, said, round(sureness, 4), sure, round(-rank, 9))
         for path, said, sureness, sure, rank in rows
     )
     return Answer(hits, matched, words)

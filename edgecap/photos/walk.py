@@ -54,8 +54,8 @@ def find(folder: str | os.PathLike[str], *, follow_links: bool = False) -> Found
     ``LibraryError``.
     """
     given = Path(folder)
-    root = Path(os.path.realpath(given))
     try:
+        root = Path(os.path.realpath(given))
         if not given.is_dir():
             what = "is no folder" if given.exists() else "does not exist"
             raise LibraryError(f"{given} {what}; give a folder of photographs")
@@ -167,7 +167,7 @@ def inside(root: Path, relative: str) -> Path:
     Raises ``LibraryError`` where it would lie outside ``root``, also by a link on its way.
     """
     target = root / relative
-    real = Path(os.path.realpath(target.parent)) / target.name
-    if target.name in ("", "..") or not real.is_relative_to(os.path.realpath(root)):
+    real, top = Path(os.path.realpath(target.parent)) / target.name, Path(os.path.realpath(root))
+    if target == root or target.name in ("", "..") or not real.is_relative_to(top):
         raise LibraryError(f"{relative!r} leads out of {root}; give a path inside of it")
     return target

@@ -61,6 +61,18 @@ def test_a_line_for_each_picture(
     assert not_sure.endswith(" (not sure)")
 
 
+def test_a_folder_is_all_photographs_in_it(
+    edgecap_command: Callable[..., Any], tiny_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "deep").mkdir()
+    deep = tmp_path / "deep" / "sea.webp"
+    photos[2].rename(deep)
+    code, out, err = edgecap_command("caption", tmp_path, "--model", tiny_bundle)
+    assert (code, err) == (0, "")
+    given = [line.partition(": ")[0] for line in out.splitlines()]
+    assert given == [str(path) for path in (photos[1], photos[0], deep)]
+
+
 def test_json_lines(
     edgecap_command: Callable[..., Any], tiny_bundle: Path, photos: list[Path]
 ) -> None:
@@ -84,12 +96,14 @@ def test_a_bad_picture_does_not_stop_the_others(
     text = tmp_path / "text.jpg"
     text.write_text("hello")
     (tmp_path / "empty.png").touch()
-    bad = [tmp_path / "none.jpg", tmp_path, tmp_path / "empty.png", cut, text]
-    arguments = [photos[0], *bad, photos[1]]
+    (tmp_path / "folder").mkdir()
+    bad = [tmp_path / "none.jpg", tmp_path / "empty.png", cut, text]
+    arguments = [photos[0], *bad, tmp_path / "folder", photos[1]]
     code, out, err = edgecap_command("caption", "--model", tiny_bundle, *arguments)
     assert code == 2
     assert len(out.splitlines()) == 2
-    lines = err.splitlines()
+    first, *lines = err.splitlines()
+    assert first.startswith(f"edgecap: error: {tmp_path / 'folder'} holds no pictures; give a")
     assert len(lines) == len(bad)
     for path, line in zip(bad, lines, strict=True):
         assert line.startswith(f"edgecap: error: {path} ")
@@ -241,4 +255,4 @@ def test_an_engine_that_is_none(
         "caption", "--model", tiny_bundle, "--engine", "gpu", photos[0]
     )
     assert (code, out) == (2, "")
-    assert err.startswith("edgecap: error: engine is 'gpu'; give one of auto, onnxruntime, cuda")
+    assert err.startswith("edgecap: error: engine is 'gpu'; give one of auto, native, onnxruntime")
