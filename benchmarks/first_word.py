@@ -21,6 +21,7 @@ from record import command, machine, spread, write_atomically
 import edgecap
 from edgecap.runtime.streams import Event, Pipeline
 from edgecap.runtime.streams.narrator import Narrator, preparation
+from edgecap.runtime.streams.options import stream_threads
 from edgecap.runtime.streams.profiles import load_profile
 from edgecap.runtime.streams.told import as_told
 
@@ -71,7 +72,7 @@ class FirstSound:
 def main(video: str, sentences: int, note: str | None, out: Path | None) -> None:
     """Caption VIDEO in real time, over and over, and time each sentence."""
     profile = load_profile("assistive")
-    captioner = edgecap.load()
+    captioner = edgecap.load(threads=stream_threads())
     sink = FirstSound(profile.speech.speed)
     # Every caption is told, so that a short clip gives enough of them.
     options = profile.stream_options(gate="none", min_interval=0.5)
@@ -92,6 +93,8 @@ def main(video: str, sentences: int, note: str | None, out: Path | None) -> None
         "command": command("benchmarks/first_word.py"),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
+        "engine": captioner.engine_choice.engine,
+        "threads": captioner.engine.threads,
         "note": note,
         "sentences": len(sink.total_ms) - 2,
         **{

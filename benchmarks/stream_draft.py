@@ -30,7 +30,7 @@ from edgecap.runtime.streams.gate import Decision
 from edgecap.runtime.streams.options import stream_threads
 
 STEPS = (1, 4)  # every so many frames is captioned
-MOST = 1400  # frames of a clip
+MOST = 600  # captions of a clip
 
 
 @click.command()
@@ -52,7 +52,8 @@ def main(clips: Path, out: Path | None) -> None:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "model": captioner.name,
-        "engine": captioner.engine_choice.name,
+        "engine": captioner.engine_choice.engine,
+        "threads": captioner.engine.threads,
         "clips": rows,
         "total": total,
         "agree_of_kept": None if agree is None else round(agree, 4),
@@ -83,7 +84,7 @@ def follow(path: Path, captioner: Any, step: int) -> dict[str, int]:
 
     with open_source(path, realtime=False) as source:
         for frame in source:
-            if frame.index % step or frame.index >= MOST:
+            if frame.index % step or frame.index >= MOST * step:
                 continue
             job = Job(frame, Decision(True, "always"), confirm, draft, trust)
             describer.describe([job])

@@ -22,6 +22,7 @@ from record import command, machine, spread, write_atomically
 import edgecap
 from edgecap.runtime.streams import Pipeline, StreamOptions, open_source
 from edgecap.runtime.streams.gate import changed_share, thumbnail
+from edgecap.runtime.streams.options import stream_threads
 
 # entered: first frame on which a part of a person is to be seen. noticed: a caption must be made
 # from there within so many frames. unchanged: first and last frame of parts in which nothing
@@ -51,7 +52,7 @@ MOST_MS = 0.3
 @click.option("--out", type=click.Path(path_type=Path), help="Where the JSON record goes.")
 def main(clips: Path, out: Path | None) -> None:
     """Caption the marked clips frame by frame and compare what was captioned with the marks."""
-    captioner = edgecap.load()
+    captioner = edgecap.load(threads=stream_threads())
     results = {}
     for name, marks in MARKS.items():
         for gate in ("auto", "thumbnail"):
@@ -61,6 +62,8 @@ def main(clips: Path, out: Path | None) -> None:
         "command": command("benchmarks/stream_gate.py"),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
+        "engine": captioner.engine_choice.engine,
+        "threads": captioner.engine.threads,
         "marks": MARKS,
         "clips": results,
         "thumbnail_1080p_one_thread_ms": cost,

@@ -6,6 +6,9 @@ Each clip of the folder CLIPS is looped at 30 frames a second without a gate, so
 wants a caption; then four clips share one model, each a camera of its own. Exit code 1: under 15
 captions a second of a clip, a 99th percentile of capture to caption over twice its median, or a
 camera whose share of captions is more than 20 % off the mean.
+
+``others``: share of the machine's processor time that other processes took meanwhile. Where it is
+not near 0, the latencies are not this program's alone.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from typing import Any
 
 import click
 import numpy as np
+import psutil
 from record import command, machine, spread, write_atomically
 
 import edgecap
 from edgecap.runtime.streams import Cameras, Event, Feed, Pipeline, StreamOptions, open_source
+from edgecap.runtime.streams.options import stream_threads
 
 FPS = 30.0
 LEAST_RATE = 15.0  # captions a second
@@ -38,7 +43,7 @@ WARM_UP = 1.0  # seconds that are not counted
 @click.option("--out", type=click.Path(path_type=Path), help="Where the JSON record goes.")
 def main(clips: Path, seconds: float, threads: int | None, out: Path | None) -> None:
     """Stream the clips and record rates, latencies and shares."""
-    captioner = edgecap.load(threads=threads)
+    captioner = edgecap.load(threads=stream_threads(threads))
     options = StreamOptions(gate="none", duration=seconds)
     paths = sorted(clips.glob("*.mp4"))
     alone = {path.name: one(path, captioner, options) for path in paths}
@@ -47,6 +52,8 @@ def main(clips: Path, seconds: float, threads: int | None, out: Path | None) -> 
         "command": command("benchmarks/stream_rate.py"),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
+        "engine": captioner.engine_choice.engine,
+        "threads": captioner.engine.threads,
         "model": captioner.name,
         "fps": FPS,
         "beams": captioner.options().beams,
@@ -66,7 +73,7 @@ def main(clips: Path, seconds: float, threads: int | None, out: Path | None) -> 
 
 def one(path: Path, captioner: Any, options: StreamOptions) -> dict[str, Any]:
     """Numbers of one clip alone."""
-    with open_source(path, loop=True, rate=FPS) as source:
+    with open_source(path, loop=True, rate=FPS) as source, Others() as others:
         pipeline = Pipeline(source, captioner, options=options)
         events = list(pipeline)
     report = pipeline.report
@@ -74,8 +81,32 @@ def one(path: Path, captioner: Any, options: StreamOptions) -> dict[str, Any]:
     return {
         "captions_per_second": round(report.captions / report.seconds, 2),
         "stale": report.dropped["stale"],
+        "others": others.share,
         **latency(events),
     }
+
+
+class Others:
+    """What other processes take of the machine while this is entered."""
+
+    share = 0.0
+
+    def __enter__(self) -> Others:
+        self._begin = self._busy()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        busy, own, total = (
+            after - before for after, before in zip(self._busy(), self._begin, strict=True)
+        )
+        self.share = round(max(0.0, busy - own) / total, 4)
+
+    @staticmethod
+    def _busy() -> tuple[float, float, float]:
+        times = psutil.cpu_times()
+        mine = psutil.Process().cpu_times()
+        total = sum(times)
+        return total - times.idle - times.iowait, mine.user + mine.system, total
 
 
 def together(paths: list[Path], captioner: Any, options: StreamOptions) -> dict[str, Any]:

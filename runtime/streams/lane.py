@@ -12,12 +12,14 @@ from edgecap.runtime.streams.describe import Confirm, Job
 from edgecap.runtime.streams.draft import Draft, Trust
 from edgecap.runtime.streams.event import Dropped, Event, Latency, Notice, StreamReport
 from edgecap.runtime.streams.frames import Frame, NewestSlot
-from edgecap.runtime.streams.gate import FeatureGate, Gate
+from edgecap.runtime.streams.gate import Decision, FeatureGate, Gate
 from edgecap.runtime.streams.options import StreamOptions
 from edgecap.runtime.streams.sinks.base import Outlet, Sink
 from edgecap.runtime.streams.sinks.frames import Watcher
 from edgecap.runtime.streams.sources.base import LOG, Source
 
+LOOK_AGAIN = 1.0  # seconds after a caption that leaves open who is there
+PATIENCE = 5  # unsure captions in a row after which it stays open
 JUMP = 1.0  # seconds by which the wall clock may move against the monotonic one unnoticed
 
 
@@ -64,6 +66,8 @@ class Lane:
         self._dropped_before = 0
         self._clock: float | None = None  # wall clock less monotonic
         self._last = float("-inf")  # monotonic moment of the last captioned frame
+        self._last_seconds = 0.0  # the same on the source's own timeline
+        self._unsure = 0  # captions in a row
 
     @property
     def name(self) -> str:
@@ -83,7 +87,10 @@ class Lane:
     def start(self) -> None:
         """Start the threads of reader and sinks."""
         patient = not self.source.live
-        self._outlets = [Outlet(sink, self._options.queue, patient) for sink in self._sinks]
+        size = self._options.queue
+        self._outlets = [
+            Outlet(sink, getattr(sink, "queue", None) or size, patient) for sink in self._sinks
+        ]
         self.source.listener = self.tell
         if self.source.live:
             self._reader = threading.Thread(target=self._fill, name="stream reader", daemon=True)
@@ -117,7 +124,7 @@ class Lane:
         if frame.monotonic - self._last < interval and self.captions:
             self.skipped["governed"] += 1
             return None
-        decision = self._controlled.decide(frame)
+        decision = self._look_again(frame, self._controlled.decide(frame))
         for watcher in self._watchers:
             watcher.see(frame, decision.passed)
         if not decision.passed:
@@ -137,6 +144,15 @@ class Lane:
             dropped=self._dropped(),
         )
 
+    def _look_again(self, frame: Frame, decision: Decision) -> Decision:
+        """Pass an unchanged frame all the same while it is open who has come or gone."""
+        pause = max(LOOK_AGAIN, self._options.min_interval, self.controls.min_interval)
+        since = frame.seconds - self._last_seconds
+        undecided = self._unsure < PATIENCE and getattr(self._tell, "undecided", False)
+        if decision.reason == "unchanged" and undecided and not 0.0 <= since < pause:
+            return Decision(True, "refresh")
+        return decision
+
     def event(self, job: Job) -> Event | None:
         """The event of a finished job, counted; None where there is nothing to say."""
         frame, caption = job.frame, job.caption
@@ -147,7 +163,8 @@ class Lane:
             self.drafts[job.verdict] += 1
         if job.verdict != "kept":
             self._draft = job.next_draft
-        self._last = frame.monotonic
+        self._last, self._last_seconds = frame.monotonic, frame.seconds
+        self._unsure = 0 if caption.sure else self._unsure + 1
         if not caption.sure and self._options.unsure == "silent" and job.decision.reason != "asked":
             self.skipped["unsure"] += 1
             return None

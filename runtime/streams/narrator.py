@@ -48,6 +48,11 @@ class Narrator:
         told = self.tell(event)
         return None if told.verdict == REPEAT else told
 
+    @property
+    def undecided(self) -> bool:
+        """Whether somebody may just have come or gone, which the next caption would tell."""
+        return self._presence is not None and self._presence.undecided
+
     def tell(self, event: Event) -> Told:
         """The event with its notes, verdict and sentence.
 

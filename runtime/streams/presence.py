@@ -45,6 +45,18 @@ class Presence:
         """The groups that are there."""
         return tuple(name for name, state in self._states.items() if state.present)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether another caption, of an unchanged scene too, may make something appear or leave.
+
+        A gate that lets nothing pass once somebody has gone would leave them there until its
+        maximum age.
+        """
+        return any(
+            state.missed > 0 if state.present else state.named > 0
+            for state in self._states.values()
+        )
+
     def judge(self, text: str, sure: bool, now: float) -> list[Note]:
         """What a caption at ``now`` (seconds, any clock that grows) changes."""
         if not sure:

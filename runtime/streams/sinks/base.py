@@ -24,7 +24,8 @@ class Sink(Protocol):
 
     ``write`` is called from one thread, may block and may raise: ``SinkGone`` when it is no use to
     try again, anything else when only this event failed. A sink that has a method ``notice`` is
-    given notices by it, in their order among the events.
+    given notices by it, in their order among the events. An attribute ``queue`` is how many events
+    wait for it at most, in place of ``StreamOptions.queue``.
     """
 
     name: str

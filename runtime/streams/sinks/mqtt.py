@@ -44,6 +44,7 @@ class MqttOptions:
     root : first part of all topics
     prefix : Home Assistant's discovery prefix; empty: announce nothing
     snapshots : send the captioned frame as JPEG, too
+    buffer : events that wait while the broker is away; None: as many as the stream's options say
     answer_timeout : seconds in which the broker should answer at the start
     """
 
@@ -57,6 +58,7 @@ class MqttOptions:
     root: str = "edgecap"
     prefix: str = "homeassistant"
     snapshots: bool = False
+    buffer: int | None = None
     keepalive: int = 30
     answer_timeout: float = 5.0
 
@@ -65,6 +67,8 @@ class MqttOptions:
             raise SinkError(f"{self.host!r} is no host; give a broker such as mqtt://localhost")
         if not 1 <= self.port <= 65535:
             raise SinkError(f"port is {self.port!r}; give a whole number from 1 to 65535")
+        if self.buffer is not None and not 1 <= self.buffer <= 1_000_000:
+            raise SinkError(f"buffer is {self.buffer!r}; give a whole number from 1 to 1000000")
         slug(self.camera)
         if set("#+\0") & set(self.root + self.prefix) or not self.root.strip("/"):
             raise SinkError(f"{self.root!r} is no root for topics; give a name without # and +")
@@ -101,6 +105,7 @@ class Mqtt:
         from paho.mqtt.enums import CallbackAPIVersion
 
         self.name = name
+        self.queue = options.buffer
         self._options = options
         self._controls = controls if controls is not None else Controls()
         self._model = model

@@ -39,7 +39,7 @@ def open_sink(address: str, context: SinkContext | None = None) -> Sink:
     address : a file whose ending says what it is (.jsonl, .db, .sqlite, .vtt, .srt, .ass, .mp4,
         .mkv, .mov, .mcap), or one of ``json:FILE``, ``sqlite:FILE?keep=ROWS``, ``subtitles:FILE``,
         ``video:FILE``, ``rtsp-server:PORT[/NAME]``, ``window:``,
-        ``mqtt[s]://[user[:password]@]host[:port][/root][?camera=&snapshots=&prefix=&ca=]``,
+        ``mqtt[s]://[user[:password]@]host[:port][/root][?camera=&snapshots=&prefix=&ca=&buffer=]``,
         ``mcap:FILE[?topic=]``, ``dds://TOPIC[?domain=&reliability=&durability=&depth=&content=]``,
         ``speech:[?voice=&speed=&interrupt=&max_age=&folder=&piper=]``. A password is better given
         in EDGECAP_MQTT_PASSWORD than in an address that every user of the machine can list
@@ -156,7 +156,7 @@ def _mqtt(address: str, rest: str, context: SinkContext) -> Sink:
     from edgecap.runtime.streams.sinks.mqtt import Mqtt, MqttOptions
 
     plain, options = _options(
-        address, rest, {"camera": str, "prefix": str, "ca": str, "snapshots": _yes}
+        address, rest, {"camera": str, "prefix": str, "ca": str, "snapshots": _yes, "buffer": int}
     )
     try:
         parts = urlsplit(f"mqtt:{plain}")

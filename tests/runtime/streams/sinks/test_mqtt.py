@@ -146,6 +146,20 @@ def test_beyond_the_bound_the_oldest_are_counted_as_lost(
     assert outlet.undelivered == lost
 
 
+def test_the_buffer_is_an_option_of_the_address(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGECAP_MQTT_PASSWORD", broker.password)
+    address = f"mqtt://{broker.user}@127.0.0.1:{broker.port}"
+    sink = open_sink(f"{address}?buffer=500")
+    assert isinstance(sink, Mqtt)
+    assert sink.queue == 500
+    sink.close()
+    for bad in ("0", "many"):
+        with pytest.raises(SinkError, match="buffer"):
+            open_sink(f"{address}?buffer={bad}")
+
+
 def test_a_broker_that_comes_late_is_waited_for(
     broker: Broker, connect: Connect, make_event: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
