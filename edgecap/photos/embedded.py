@@ -62,10 +62,17 @@ class Embedded:
                 f"{source} is a {source.suffix} file, into which no XMP can be written; "
                 f"{', '.join(SUFFIXES)} take it, a side-car goes beside any"
             )
-        target = source if self._folder is None else inside(self._folder, described.relative)
-        if self._folder is not None and target.exists() and not self._replace:
-            self.kept += 1
-            return
+        if self._folder is None:
+            target = Path(os.path.realpath(source))  # a link stays one
+        else:
+            target = inside(self._folder, described.relative)
+            if target.exists() and os.path.samefile(target, source):
+                raise LibraryError(
+                    f"the copy {target} would be {source} itself; give another folder for copies"
+                )
+            if target.exists() and not self._replace:
+                self.kept += 1
+                return
         try:
             data = source.read_bytes()
         except OSError as error:

@@ -141,6 +141,9 @@ def gather(
         if not os.path.isdir(given):
             # Whether it is there, and a picture, is told when it is read.
             name = given if as_given else os.path.basename(given)
+            if printable(given).encode() != os.fsencode(given):
+                problems[printable(given)] = "its name is not in UTF-8; rename it"
+                continue
             photographs.append(Photograph(Path(given), name, 0, 0))
             continue
         found = find(given, follow_links=follow_links)

@@ -113,6 +113,9 @@ def test_gather(tmp_path: Path) -> None:
     photographs, problems = gather([str(tmp_path / "empty"), "none.jpg"])
     assert [photograph.path for photograph in photographs] == [Path("none.jpg")]
     assert "holds no pictures" in "".join(problems.values())
+    photographs, problems = gather([os.fsdecode(b"caf\xe9.jpg"), "caf\xe9.jpg"])
+    assert [photograph.relative for photograph in photographs] == ["caf\xe9.jpg"]
+    assert list(problems.values()) == ["its name is not in UTF-8; rename it"]
 
 
 @given(st.text(st.sampled_from("ab./\\~"), max_size=12))

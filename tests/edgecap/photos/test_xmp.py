@@ -225,6 +225,27 @@ def test_copies_that_are_refused(photo: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "copies").exists()
 
 
+def test_a_copy_is_never_the_original(photo: Path, tmp_path: Path) -> None:
+    before = photo.read_bytes()
+    writer = Embedded(photo.parent, replace=True)
+    with pytest.raises(LibraryError, match="itself; give another folder"):
+        writer.add(described(photo))
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "photo.jpg").symlink_to(photo)
+    with pytest.raises(LibraryError, match="itself; give another folder"):
+        Embedded(tmp_path / "copies", replace=True).add(described(photo))
+    assert photo.read_bytes() == before
+
+
+def test_in_place_through_a_link(photo: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.jpg"
+    link.symlink_to(photo)
+    before = photo.read_bytes()
+    Embedded(None).add(described(link))
+    assert link.is_symlink()
+    assert photo.read_bytes() != before
+
+
 def test_a_full_disk_leaves_nothing_half_written(photo: Path, small_disk: Path) -> None:
     shutil.copy(photo, small_disk / "photo.jpg")
     SideCars(None).add(described(small_disk / "photo.jpg"))
