@@ -39,7 +39,7 @@ READY = re.compile(rb"answers at (http://\S+)")
 @click.option("--clients", type=int, default=32, show_default=True)
 @click.option("--minutes", type=float, default=5.0, show_default=True)
 @click.option("--count", type=int, default=500, show_default=True, help="Photographs in turn.")
-@click.option("--batch", type=int, default=8, show_default=True, help="See `edgecap serve`.")
+@click.option("--batch", type=int, default=1, show_default=True, help="See `edgecap serve`.")
 @click.option("--beside", default="", help="What else ran on the machine, for the record.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the JSON record goes.")
 def main(
@@ -96,6 +96,7 @@ async def load(
 ) -> dict[str, Any]:
     """Post until the time is over; the figures."""
     latencies: list[float] = []
+    ended: list[float] = []
     stages: list[dict[str, float]] = []
     batches: Counter[int] = Counter()
     errors: Counter[str] = Counter()
@@ -124,6 +125,7 @@ async def load(
                 continue
             stages.append(answer["latency_ms"])
             batches[answer["batch"]] += 1
+        ended.append(time.monotonic())
 
     async def sample() -> None:
         while time.monotonic() < end:
@@ -137,7 +139,7 @@ async def load(
         await asyncio.gather(sample(), *(client(session, n) for n in range(clients)))
         async with session.get("metrics") as response:
             metrics = await response.text()
-    seconds = time.monotonic() - begun
+    seconds = max(ended) - begun
     later = [(moment, rss) for moment, rss in samples if moment >= WARM_UP]
     growth = {}
     if later:

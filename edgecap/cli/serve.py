@@ -67,7 +67,7 @@ Examples:
 @click.option("--frame-rate", type=float, help="Frames per second of cameras, videos, folders.")
 @click.option("--queue", type=int, default=64, show_default=True, help="Pictures that may wait.")
 @click.option(
-    "--batch", type=int, default=8, show_default=True, help="Pictures captioned together."
+    "--batch", type=int, default=1, show_default=True, help="Pictures captioned together."
 )
 @click.option(
     "--max-bytes", type=int, default=20_000_000, show_default=True, help="Of a posted picture."
@@ -76,7 +76,7 @@ Examples:
     "--max-pixels", type=int, default=40_000_000, show_default=True, help="Of a posted picture."
 )
 @click.option(
-    "--rate", default="100/second", show_default=True, help="Requests that one client may send."
+    "--rate", default="500/second", show_default=True, help="Requests that one client may send."
 )
 @click.option(
     "--connections", type=int, default=256, show_default=True, help="Connections at once."

@@ -22,6 +22,15 @@ def photographs(shared: Path) -> list[Path]:
 def server() -> Iterator[str]:
     """The address of a server with short times, without cameras."""
     arguments = ["--max-bytes", "400000", "--max-pixels", "2000000", "--connections", "48"]
-    arguments += ["--header-timeout", "1", "--body-timeout", "1.5", "--rate", "10000/second"]
+    arguments += [
+        "--header-timeout",
+        "1",
+        "--body-timeout",
+        "1.5",
+        "--rate",
+        "10000/second",
+        "--batch",
+        "8",
+    ]
     with serving(*arguments) as address:
         yield address.rstrip("/")

@@ -215,7 +215,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         (["--host", "0.0.0.0", "--port", "0", "--token", "short"], ["5 characters", "16"]),
         (["--token-file", "/nowhere/token"], ["/nowhere/token", "No such file"]),
         (["--port", "70000"], ["70000", "65535"]),
-        (["--rate", "fast"], ["'fast'", "100/second"]),
+        (["--rate", "fast"], ["'fast'", "500/second"]),
         (["--queue", "0"], ["queue", "1 to"]),
     ],
 )
