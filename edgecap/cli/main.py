@@ -23,7 +23,6 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "stream": ("Caption a camera, a video or a folder of pictures.", "stream"),
     "bag": ("Caption the images of a ROS 2 bag.", "ros"),
     "serve": ("Caption over HTTP, with a console for browsers.", "serve"),
-    "bag": ("Caption the images of a ROS 2 bag.", "ros"),
     "profiles": ("List, show and check presets of streams.", "stream"),
     "subtitle": ("Caption the scenes of a film as subtitles.", "stream"),
     "info": ("Show what a model is and what it scores.", None),

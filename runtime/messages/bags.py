@@ -12,7 +12,7 @@ from edgecap.runtime.errors import MissingExtraError, SourceError
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 MAGIC = b"\x89MCAP0\r\n"
-METADATA = "metadata.yaml"
+METADATA, ABOUT = "metadata.yaml", "rosbag2_bagfile_information"
 MAX_CHUNK = 1 << 30  # bytes of a chunk, unpacked
 
 
@@ -187,21 +187,30 @@ def need_mcap(path: Path) -> None:
 def is_bag(path: Path) -> bool:
     """Whether a file's ending, or what is in a folder, says that it is a bag of ROS 2."""
     if path.is_dir():
-        return (path / METADATA).is_file()
+        try:
+            held = (path / METADATA).read_bytes()[:4096]
+        except OSError:
+            held = b""
+        return ABOUT.encode() in held or any(path.glob("*.mcap"))
     return path.suffix.lower() in (".mcap", ".db3")
 
 
 def bag_files(path: Path) -> list[Path]:
-    """The MCAP files of a bag in their order."""
+    """The MCAP files of a bag in their order.
+
+    A recorder that was killed leaves no metadata: then all the folder's files, by their numbers.
+    """
     if not path.is_dir():
         if path.suffix.lower() == ".db3":
             raise SourceError(_in_sqlite(path.parent))
         return [path]
+    if not (path / METADATA).exists() and any(path.glob("*.mcap")):
+        return sorted(path.glob("*.mcap"), key=_number)
     import yaml
 
     try:
         held = yaml.safe_load((path / METADATA).read_text(encoding="utf-8"))
-        about = held["rosbag2_bagfile_information"]
+        about = held[ABOUT]
         storage, names = str(about["storage_identifier"]), list(about["relative_file_paths"])
         packed = str(about.get("compression_mode") or "").lower()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
@@ -220,6 +229,12 @@ def bag_files(path: Path) -> list[Path]:
         lacks = ", ".join(missing) if missing else "any file"
         raise SourceError(f"the bag {path} lacks {lacks}; copy it again")
     return files
+
+
+def _number(file: Path) -> tuple[int, str]:
+    """Of ``drive_10.mcap`` 10, which is after 9."""
+    last = file.stem.rpartition("_")[2]
+    return int(last) if last.isascii() and last.isdecimal() else -1, file.name
 
 
 def _in_sqlite(bag: Path) -> str:

@@ -223,6 +223,22 @@ def test_topics_are_named_where_there_is_a_choice(tmp_path: Path) -> None:
     assert len(frames(f"mcap://{two}?topic=/right")) == 6
 
 
+def test_a_folder_whose_recorder_was_killed(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.mcap"
+    chunked(whole, 2)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    for number in (0, 2, 10):
+        (folder / f"killed_{number}.mcap").write_bytes(whole.read_bytes())
+    (folder / "killed_10.mcap").write_bytes(whole.read_bytes()[:-3])  # the last one is not whole
+    told: list[str] = []
+    with open_source(folder, realtime=False) as source:
+        source.listener = lambda kind, text: told.append(text)
+        assert len(list(source)) == 6
+    assert len(told) == 1
+    assert "killed_10.mcap breaks off" in told[0]
+
+
 def _sqlite(folder: Path) -> Path:
     from rosbags.rosbag2 import StoragePlugin, Writer
 
@@ -270,7 +286,7 @@ def _file(name: str, content: bytes) -> Callable[[Path], Path]:
         (_file("a.mcap", b"\x89MCAP0\r\n"), "holds no topic at all"),
         (_file("a.db3", b"SQLite format 3"), "rosbags-convert"),
         (_file("metadata.yaml", b"rosbag2_bagfile_information: [1"), "not that of a bag"),
-        (_file("metadata.yaml", b"- just a list"), "not that of a bag"),
+        (_file("metadata.yaml", b"of photographs"), "holds no pictures"),
     ],
 )
 def test_what_is_no_bag_is_one_line(
