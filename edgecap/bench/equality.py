@@ -80,6 +80,7 @@ def check_apart(
         capture_output=True,
         text=True,
         errors="replace",
+        start_new_session=True,  # Ctrl-C is for the measurement, which then keeps what it has
     )
     told = done.stdout.strip().splitlines()
     answer = json.loads(told[-1]) if done.returncode == 0 and told else {}

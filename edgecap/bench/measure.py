@@ -96,7 +96,7 @@ class Bench:
         gpu = find_gpu()
         try:
             for number, (engine, threads, beams) in enumerate(todo, 1):
-                if self._stopped:
+                if self._stopped and runs:
                     break
                 step = _Told(self._tell, number, len(todo))
                 runs.append(self._one(engine, threads, beams, gpu, step))
@@ -200,6 +200,7 @@ def figures(
     return replace(
         run,
         ended=measured.ended,
+        problem=measured.problem,
         cold=cold,
         warm_up=measured.warm_up,
         seconds=round(seconds, 6),

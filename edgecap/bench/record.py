@@ -87,7 +87,8 @@ class Energy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One combination of beams, threads and engine.
 
-    ended : duration, max captions, end of source, stopped (by Ctrl-C), or unequal (not timed)
+    ended : duration, max captions, end of source, source lost (``problem`` says how), stopped (by
+        Ctrl-C), or unequal (not timed)
     seconds, captions : of the measured part, without the warm-up
     received, dropped : frames of the whole run that came, and that were never looked at
     stages : figures of each of ``STAGES`` and of ``TOTAL``; none without captions
@@ -101,6 +102,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine_summary: str
     equality: Equality
     ended: str
+    problem: str = ""
     cold: Cold | None = None
     warm_up: Count = 0
     seconds: float = 0.0

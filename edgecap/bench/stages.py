@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
 from edgecap.bench.record import STAGES, TOTAL
 from edgecap.runtime.captioner import Captioner
+from edgecap.runtime.errors import SourceError
 from edgecap.runtime.streams import Event, Pipeline, StreamOptions
-from edgecap.runtime.streams.event import StreamReport
+from edgecap.runtime.streams.event import Latency, StreamReport
 from edgecap.runtime.streams.frames import Frame
 from edgecap.runtime.streams.sources.base import Source
 
@@ -34,6 +35,7 @@ class Measured:
     size: tuple[int, int] = (0, 0)
     seconds: float = 0.0
     ended: str = "end of source"
+    problem: str = ""  # what a lost source said
     report: StreamReport | None = None
 
     def samples(self) -> dict[str, list[float]]:
@@ -44,32 +46,38 @@ class Measured:
 
 
 class Arrivals:
-    """A sink that notes when each caption is delivered."""
+    """A sink that notes when each caption is delivered, and does nothing else meanwhile."""
 
     name = "bench"
 
     def __init__(self) -> None:
-        self.captured: dict[int, float] = {}  # frame -> moment of capture, monotonic
-        self.rows: list[tuple[float, ...]] = []
-        self.size = (0, 0)
+        self._captured: dict[int, float] = {}  # frame -> moment of capture, monotonic
+        self._notes: list[tuple[int, Latency, float]] = []  # frame, stages, moment of delivery
+        self.size: tuple[int, int] | None = None
 
     def prepare(self, frame: Frame) -> Frame:
         """Note a frame's capture before anything looks at it."""
-        if not self.captured:
+        if self.size is None:
             self.size = frame.image.shape[1], frame.image.shape[0]
-        self.captured[frame.index] = frame.monotonic
+        self._captured[frame.index] = frame.monotonic
         return frame
 
     def write(self, event: Event) -> None:
-        """Note the stages of a caption that is in the sink's hands now."""
-        total = (time.monotonic() - self.captured.pop(event.frame)) * 1e3
-        took = event.latency_ms
-        inside = took.capture_age + took.preprocess + took.encode + took.decode
-        row = (took.capture_age, took.preprocess, took.encode, took.decode, total - inside, total)
-        self.rows.append(tuple(round(value, 4) for value in row))
+        """Note a caption that is in the sink's hands now."""
+        self._notes.append((event.frame, event.latency_ms, time.monotonic()))
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def rows(self) -> list[tuple[float, ...]]:
+        """Milliseconds of ``STAGES`` and of ``TOTAL`` of each caption, in their order."""
+        found = []
+        for frame, took, delivered in self._notes:
+            total = (delivered - self._captured[frame]) * 1e3
+            stages = (took.capture_age, took.preprocess, took.encode, took.decode)
+            row = (*stages, total - sum(stages), total)
+            found.append(tuple(round(value, 4) for value in row))
+        return found
 
 
 class Stages:
@@ -118,7 +126,7 @@ class Stages:
         timer.daemon = True
         count = 0
         with ExitStack() as watching:
-            for event in self._pipeline:
+            for event in self._events(measured):
                 count += 1
                 if count == 1:
                     took = event.latency_ms
@@ -136,14 +144,25 @@ class Stages:
                     timer.start()
             timer.cancel()
         measured.report = self._pipeline.report
-        if self._stopped:
+        if measured.problem:
+            measured.ended = "source lost"
+        elif self._stopped:
             measured.ended = "stopped"
         elif self._over:
             measured.ended = "duration"
         measured.warm_up = min(count, self._warm_up)
-        measured.rows = self._arrivals.rows[self._warm_up :]
-        measured.size = self._arrivals.size
+        measured.rows = self._arrivals.rows()[self._warm_up :]
+        measured.size = self._arrivals.size or (0, 0)
         return measured
+
+    def _events(self, measured: Measured) -> Iterator[Event]:
+        """The captions; a camera that is lost for good ends them, and what came is kept."""
+        try:
+            yield from self._pipeline
+        except SourceError as error:
+            if not self._arrivals.rows():
+                raise
+            measured.problem = str(error)
 
     def _end(self) -> None:
         self._over = True

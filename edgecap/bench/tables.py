@@ -126,6 +126,8 @@ def ended_line(run: Run) -> str:
         told += "; the source ended"
         if not run.captions:
             told += " in the warm-up: give --loop, or a smaller --warm-up"
+    elif run.ended == "source lost":
+        told += f"; the source was lost: {run.problem}"
     elif run.ended == "stopped":
         told += "; interrupted"
     return told

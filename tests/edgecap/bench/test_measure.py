@@ -14,10 +14,15 @@ from edgecap.bench.equality import check_apart, check_equality, some_pictures
 from edgecap.bench.measure import Bench, Step, short_name
 from edgecap.bench.options import BenchOptions, whole_numbers
 from edgecap.bench.record import STAGES, TOTAL, Record
+from edgecap.bench.stages import Stages
 from edgecap.runtime.bundle import read_bundle
+from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.engines.base import Encoded
 from edgecap.runtime.engines.onnx import OnnxEngine
 from edgecap.runtime.errors import EngineError, OptionsError, SourceError
+from edgecap.runtime.streams.options import SourceOptions
+from edgecap.runtime.streams.sources.base import Picture
+from edgecap.runtime.streams.sources.generated import GeneratedSource
 
 
 def measure(
@@ -97,6 +102,40 @@ def test_a_duration_ends_a_run_even_while_the_camera_gives_nothing(tiny_bundle: 
     assert record.runs[0].ended == "duration"
     assert record.runs[0].captions == 0
     assert time.monotonic() - begin < 60
+
+
+class Lost(GeneratedSource):
+    """A camera whose cable is pulled after some frames."""
+
+    frames = 30
+
+    def _next(self) -> Picture | None:
+        if self._index == self.frames:
+            raise SourceError("the cable was pulled")
+        return super()._next()
+
+
+@pytest.mark.parametrize("frames", [0, 30])
+def test_a_camera_that_is_lost_keeps_what_came(tiny_bundle: Path, frames: int) -> None:
+    source = Lost("test://moving", SourceOptions(realtime=False))
+    source.frames = frames
+    stages = Stages(
+        source,
+        Captioner(tiny_bundle),
+        beams=1,
+        duration=60.0,
+        captions=None,
+        warm_up=5,
+        watched=[],
+        seen=lambda count, seconds: None,
+    )
+    if not frames:
+        with pytest.raises(SourceError, match="pulled"):
+            stages.run()
+        return
+    measured = stages.run()
+    assert (measured.ended, measured.problem) == ("source lost", "the cable was pulled")
+    assert len(measured.rows) == 25
 
 
 def test_stop_keeps_what_was_measured_and_begins_nothing_new(tiny_bundle: Path) -> None:
