@@ -59,6 +59,13 @@ def test_several_cameras() -> None:
     assert out.count(" captions, ") == 2
 
 
+def test_project_latency() -> None:
+    pytest.importorskip("onnx")
+    out = run("examples/project_latency.py")
+    assert "Orin Nano Super: projected " in out
+    assert "unchecked" in out
+
+
 def test_demo() -> None:
     out = run("examples/demo.py")
     assert "cat.jpg: " in out
