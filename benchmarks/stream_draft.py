@@ -30,7 +30,7 @@ from edgecap.runtime.streams.gate import Decision
 from edgecap.runtime.streams.options import stream_threads
 
 STEPS = (1, 4)  # every so many frames is captioned
-MOST = 600  # captions of a clip
+MOST = 1400  # captions of a clip
 
 
 @click.command()
