@@ -33,9 +33,12 @@ format: $(VENV)/.test
 	$(BIN)/clang-format -i $(NATIVE)
 
 bench: $(VENV)/.test
-	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,iqr,max,rounds
+	mkdir -p build
+	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,iqr,max,rounds --benchmark-json=build/micro.json
 	$(BIN)/python benchmarks/caption_latency.py --out benchmarks/records/caption_latency.json
 	$(BIN)/python benchmarks/cold_start.py --out benchmarks/records/cold_start.json
+	$(BIN)/python benchmarks/bench_overhead.py --out benchmarks/records/bench_overhead.json
+	test ! -f benchmarks/records/micro.json || $(BIN)/python benchmarks/regressions.py build/micro.json
 
 # ViT-GPT2 at full size, random weights, against what people run today; 2 GB of files in build/.
 PHOTOGRAPHS ?= photos
