@@ -40,18 +40,25 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_overhead.py --out benchmarks/records/bench_overhead.json
 	test ! -f benchmarks/records/micro.json || $(BIN)/python benchmarks/regressions.py build/micro.json
 
-# ViT-GPT2 at full size, random weights, against what people run today; 2 GB of files in build/.
+# The default model, ViT-GPT2's size and BLIP's base size (random weights) against what people run
+# today, each peer in its own environment; 12 GB of files in build/peers.
 PHOTOGRAPHS ?= photos
+PEERS := $(BIN)/python benchmarks/peers
 bench-peers: $(VENV)/.test
-	mkdir -p build/peers
-	test -f build/peers/vit-gpt2/config.json || \
-		$(BIN)/python benchmarks/peers/models.py vit-gpt2 build/peers/vit-gpt2
-	test -f build/peers/vit-gpt2-int8.edgecap || \
-		$(BIN)/python benchmarks/peers/bundles.py build/peers/vit-gpt2
-	test -d build/peers/optimum || { $(PYTHON) -m venv build/peers/optimum && \
-		build/peers/optimum/bin/pip install -q -r benchmarks/peers/requirements/optimum.txt; }
-	$(BIN)/python benchmarks/peers/run.py vit-gpt2 --photographs $(PHOTOGRAPHS) \
+	$(PEERS)/environments.py build/peers
+	for name in default vit-gpt2 blip-base; do \
+		test -d build/peers/$$name || $(PEERS)/models.py $$name build/peers/$$name || exit 1; \
+		test -f build/peers/$$name-int8.edgecap || $(PEERS)/bundles.py build/peers/$$name \
+			--photographs $(PHOTOGRAPHS) || exit 1; \
+	done
+	test -f build/peers/vit-gpt2-encoder.onnx || $(PEERS)/hub_encoder.py build/peers/vit-gpt2
+	$(PEERS)/run.py default --photographs $(PHOTOGRAPHS) --pictures 8 --rounds 100 --tokens 12 \
+		--out benchmarks/records/peers_default.json
+	$(PEERS)/run.py vit-gpt2 --photographs $(PHOTOGRAPHS) \
 		--out benchmarks/records/peers_vit_gpt2.json
+	$(PEERS)/run.py blip-base --photographs $(PHOTOGRAPHS) \
+		--out benchmarks/records/peers_blip_base.json
+	$(PEERS)/tables.py --write
 
 # On a machine with a GPU; elsewhere the record says that nothing was run. PICTURES=FOLDER compares
 # the captions of 500 photographs, too.

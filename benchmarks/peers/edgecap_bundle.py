@@ -1,4 +1,4 @@
-"""EdgeCap: a bundle, whichever precision it is in."""
+"""EdgeCap: a bundle of any precision, as ``edgecap.load`` opens it. Variant: an engine."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from protocol import serve
 
 class EdgeCapBundle:
     packages = ("edgecap", "onnxruntime")
+    variant = "auto"
 
     def load(self, model: Path, threads: int) -> None:
         import edgecap
 
-        self.captioner = edgecap.load(model, threads=threads)
+        self.captioner = edgecap.load(model, threads=threads, engine=self.variant)
 
     def caption(self, pixels: np.ndarray, beams: int, tokens: int) -> list[int]:
         captioner = self.captioner
         options = captioner.options(beams=beams, max_new_tokens=tokens, min_new_tokens=tokens)
         encoded = captioner.engine.encode(pixels[None])
-        return list(captioner.search(encoded, options).hypotheses[0][0].tokens)
+        found = captioner.search(encoded, options)
+        self.step_ms = found.step_ms / found.steps
+        return list(found.hypotheses[0][0].tokens)
 
 
 if __name__ == "__main__":

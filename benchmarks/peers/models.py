@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def blip_base(folder: Path) -> Any:
     return model
 
 
+DEFAULT = "default"  # the model that comes with the project, its trained weights
+CHECKPOINT = Path(__file__).parents[2] / "training/records/default/checkpoint"
 MODELS: dict[str, Callable[[Path], Any]] = {"vit-gpt2": vit_gpt2, "blip-base": blip_base}
 
 
@@ -114,11 +117,14 @@ def _pixels(folder: Path, kind: str, mean: Any, std: Any, side: int = 224) -> No
 
 
 @click.command()
-@click.argument("name", type=click.Choice([*MODELS]))
+@click.argument("name", type=click.Choice([*MODELS, DEFAULT]))
 @click.argument("folder", type=click.Path(path_type=Path))
 def main(name: str, folder: Path) -> None:
     """Make the model NAME in FOLDER."""
-    make(name, folder)
+    if name == DEFAULT:
+        shutil.copytree(CHECKPOINT, folder, dirs_exist_ok=True)
+    else:
+        make(name, folder)
     click.echo(f"{name} in {folder}")
 
 

@@ -31,8 +31,11 @@ class TransformersGenerate:
         self.mean = torch.tensor(processing["image_mean"]).view(1, 3, 1, 1)
         self.std = torch.tensor(processing["image_std"]).view(1, 3, 1, 1)
         if self.variant == "compile":
-            self.net.encoder.forward = torch.compile(self.net.encoder.forward)
-            self.net.decoder.forward = torch.compile(self.net.decoder.forward, dynamic=True)
+            blip = config["model_type"] == "blip"
+            encoder = self.net.vision_model if blip else self.net.encoder
+            decoder = self.net.text_decoder if blip else self.net.decoder
+            encoder.forward = torch.compile(encoder.forward)
+            decoder.forward = torch.compile(decoder.forward, dynamic=True)
 
     def caption(self, pixels: np.ndarray, beams: int, tokens: int) -> list[int]:
         import torch
