@@ -67,13 +67,15 @@ def verdict(shipped: dict[str, Any], points: list[dict[str, Any]], axis: str) ->
     if not over:
         return f"The default lies on the front in {unit}."
     named = [p for p in points if f"{p['model']}, {p['engine']}, {p['beams']} beams" in over]
-    told = []
+    told, sure = [], []
     for point in named:
         mean, low, high = point["better"]
-        sure = "" if low > 0 else ", which is within noise"
-        told.append(f"{name(point)} by {mean:+.3f} CIDEr ({low:+.3f} to {high:+.3f}{sure})")
-    return f"The default does **not** lie on the front in {unit}; it is dominated by " + (
-        "; ".join(told) + ". The intervals are bootstraps over photographs (95 %)."
+        told.append(f"{name(point)} ({mean:+.3f} CIDEr, {low:+.3f} to {high:+.3f})")
+        sure += [name(point)] if low > 0 else []
+    beyond = f"better CIDEr beyond noise: {', '.join(sure)}" if sure else "none beyond noise"
+    return (
+        f"The default does **not** lie on the front in {unit}; it is dominated by "
+        f"{'; '.join(told)}; {beyond} (95 % bootstraps over photographs)."
     )
 
 
@@ -84,10 +86,16 @@ def validation(record: dict[str, Any]) -> str:
     for beams, score in found["CIDEr"].items():
         mean, low, high = found["better"][beams]
         beside = "" if beams == default else f" ({mean:+.3f}, {low:+.3f} to {high:+.3f})"
-        told.append(f"{beams} beams {score:.3f}{beside}")
+        told.append(f"{score:.3f} with {beams}{beside}")
+    best = max(found["CIDEr"], key=lambda beams: found["CIDEr"][beams])
+    told_why = (
+        f"{best} beams are best there, and ship."
+        if best == default
+        else f"{best} beams are best there; {default} ship."
+    )
     return (
-        f"On {found['pictures']} validation photographs, where beams are to be chosen, the default "
-        "model says with " + ", ".join(told) + "."
+        f"Beams are chosen on validation: on {found['pictures']} of its photographs the default "
+        f"model reaches {', '.join(told)}. {told_why}"
     )
 
 
@@ -151,10 +159,12 @@ def _length(curve: dict[str, Any]) -> str:
 
 def _size(curve: dict[str, Any]) -> str:
     first, last, ratio = _ends(curve)
+    loads = [point["load_and_resize_ms"] for point in (first, last)]
     return (
         f"**Picture size.** A JPEG of {last['at']} x {last['at']} takes {ratio:.1f} times as long "
         f"as one of {first['at']} x {first['at']} ({first['ms']['median']:.1f} to "
-        f"{last['ms']['median']:.1f} ms): all of it is reading the file, the model sees 224 x 224."
+        f"{last['ms']['median']:.1f} ms): decoding and resizing it grow from {loads[0]:.1f} to "
+        f"{loads[1]:.1f} ms, and the model sees 224 x 224 whatever came."
     )
 
 

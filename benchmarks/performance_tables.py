@@ -74,17 +74,20 @@ def _peers(file: str, record: dict[str, Any]) -> str:
         row = [f"**{name}**" if _own(name) else name]
         for width in widths:
             found = record[f"beams_{width}"].get(name, {})
-            row.append(both(found["ms"]) if "ms" in found else "no time: " + _why(found))
+            row.append(both(found["ms"]) if "ms" in found else _why(found))
         first = record[f"beams_{widths[0]}"].get(name, {})
-        step = first.get("step_ms")
-        row.append(f"{step['median']:.2f}" if isinstance(step, dict) else "")
+        row.append(f"{first['step_ms']:.2f}" if "step_ms" in first else "")
+        row.append(first.get("same_captions", ""))
         row.append(f"{first['first_call_ms'] / 1e3:.1f} s" if "first_call_ms" in first else "")
         row.append(f"{first['peak_rss_mb'] / 1e3:.2f} GB" if "peak_rss_mb" in first else "")
         rows.append(row)
     heads = ["", *(f"{width} beams" if width > 1 else "greedy" for width in widths)]
+    heads += ["a step", "same captions", "first call", "peak RSS"]
     text = f"**{record['model']}** ({record['weights']}), {record['tokens']} tokens, "
-    text += f"{record['threads']} threads; {record['measured']} (`{file}.json`).\n\n"
-    text += table([*heads, "a step", "first call", "peak RSS"], rows) + "\n\n"
+    text += f"{record['threads']} threads; {record['measured']} (`{file}.json`). Captions are "
+    text += f"compared with those of {record.get('reference', BASE)}"
+    text += f"; 99th percentile {record['p99']}" if "p99" in record else ""
+    text += ".\n\n" + table(heads, rows) + "\n\n"
     return text + " ".join(ahead(record[f"beams_{width}"], width) for width in widths)
 
 
@@ -93,7 +96,7 @@ def _own(name: str) -> bool:
 
 
 def _why(found: dict[str, Any]) -> str:
-    return str(found.get("no_time") or found.get("error") or "other tokens")[:120]
+    return " ".join(str(found.get("could_not", "not asked")).split()).replace("|", "/")[:120]
 
 
 def ahead(found: dict[str, Any], width: int) -> str:

@@ -75,6 +75,7 @@ def curve(points: list[Point], rounds: int) -> list[dict[str, Any]]:
     """Milliseconds of every point, all in turn."""
     times = np.zeros((rounds, len(points)))
     steps = np.zeros((rounds, len(points)))
+    loads = np.zeros((rounds, len(points)))
     for turn in range(-3, rounds):  # the first three warm up
         for column, (_, call) in enumerate(points):
             begin = time.perf_counter()
@@ -83,8 +84,14 @@ def curve(points: list[Point], rounds: int) -> list[dict[str, Any]]:
                 times[turn, column] = (time.perf_counter() - begin) * 1e3
                 first = caption[0] if isinstance(caption, list) else caption
                 steps[turn, column] = first.timings.steps
+                loads[turn, column] = first.timings.load + first.timings.preprocess
     return [
-        {"at": at, "ms": spread(times[:, i]), "steps": round(float(steps[:, i].mean()), 2)}
+        {
+            "at": at,
+            "ms": spread(times[:, i]),
+            "steps": round(float(steps[:, i].mean()), 2),
+            "load_and_resize_ms": round(float(np.median(loads[:, i])), 3),
+        }
         for i, (at, _) in enumerate(points)
     ]
 
