@@ -53,20 +53,20 @@ def pareto(record: dict[str, Any]) -> str:
                 colour = DEFAULT if mine else FRONT if front else OTHER
                 size = 60 if mine else 28
                 axis.scatter(where, point["CIDEr"], s=size, color=colour, zorder=3 if mine else 2)
-                if front or mine:
+                if front and not mine:
                     text = f"{point['model'].replace('default ', '')}, {point['beams']}"
                     axis.annotate(
                         text,
                         (where, point["CIDEr"]),
                         textcoords="offset points",
-                        xytext=(5, -10 if mine else 4),
+                        xytext=(5, 4 if point["beams"] % 2 else -10),
                         fontsize=7,
                     )
             axis.set_xlabel(name)
         axes[0].set_ylabel("CIDEr, Flickr8k test")
         for colour, label in ((DEFAULT, "as shipped"), (FRONT, "front"), (OTHER, "dominated")):
             axes[1].scatter([], [], color=colour, label=label)
-        axes[1].legend(loc="lower right")
+        axes[1].legend(loc="center")
         figure.tight_layout()
         return _svg(figure)
 
