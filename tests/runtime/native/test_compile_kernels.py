@@ -42,6 +42,18 @@ def test_all_kernels_for_all_targets(tool: ModuleType, nvcc: None) -> None:
     assert f"{len(tool.TARGETS)} targets, 0 with spills" in done.output
 
 
+def test_it_compiles_for_cuda_without_conditional_nodes(
+    tool: ModuleType, nvcc: None, tmp_path: Path
+) -> None:
+    """Before CUDA 12.4 the caption is an unrolled graph; to PTX, which takes a part of the time."""
+    command = [tool.compiler(), *tool.FLAGS, "-ptx", "-arch=compute_87", f"-I{tool.NATIVE}"]
+    out = tmp_path / "decoder.ptx"
+    source = tool.NATIVE / "decoder_api.cu"
+    tool.run([*command, "-DEDGECAP_WHILE_NODES=0", str(source), "-o", str(out)])
+    assert "cudaGraphSetConditional" not in out.read_text()
+    assert ".entry" in out.read_text()
+
+
 def test_a_kernel_that_spills_is_refused(
     tool: ModuleType, nvcc: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
