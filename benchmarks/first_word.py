@@ -72,7 +72,7 @@ class FirstSound:
 def main(video: str, sentences: int, note: str | None, out: Path | None) -> None:
     """Caption VIDEO in real time, over and over, and time each sentence."""
     profile = load_profile("assistive")
-    captioner = edgecap.load(threads=stream_threads())
+    captioner: Any = edgecap.load(threads=stream_threads())
     sink = FirstSound(profile.speech.speed)
     # Every caption is told, so that a short clip gives enough of them.
     options = profile.stream_options(gate="none", min_interval=0.5)

@@ -38,7 +38,7 @@ MOST = 1400  # captions of a clip
 @click.option("--out", type=click.Path(path_type=Path), help="Where the JSON record goes.")
 def main(clips: Path, out: Path | None) -> None:
     """Caption clips with drafts and without, and compare."""
-    captioner = edgecap.load(threads=stream_threads())
+    captioner: Any = edgecap.load(threads=stream_threads())
     paths = sorted(clips.glob("*.mp4"))
     rows = {f"{path.name}, 1 in {step}": follow(path, captioner, step)
             for path in paths for step in STEPS}  # fmt: skip

@@ -52,7 +52,7 @@ MOST_MS = 0.3
 @click.option("--out", type=click.Path(path_type=Path), help="Where the JSON record goes.")
 def main(clips: Path, out: Path | None) -> None:
     """Caption the marked clips frame by frame and compare what was captioned with the marks."""
-    captioner = edgecap.load(threads=stream_threads())
+    captioner: Any = edgecap.load(threads=stream_threads())
     results = {}
     for name, marks in MARKS.items():
         for gate in ("auto", "thumbnail"):

@@ -43,7 +43,7 @@ WARM_UP = 1.0  # seconds that are not counted
 @click.option("--out", type=click.Path(path_type=Path), help="Where the JSON record goes.")
 def main(clips: Path, seconds: float, threads: int | None, out: Path | None) -> None:
     """Stream the clips and record rates, latencies and shares."""
-    captioner = edgecap.load(threads=stream_threads(threads))
+    captioner: Any = edgecap.load(threads=stream_threads(threads))
     options = StreamOptions(gate="none", duration=seconds)
     paths = sorted(clips.glob("*.mp4"))
     alone = {path.name: one(path, captioner, options) for path in paths}

@@ -59,6 +59,34 @@ def test_several_cameras() -> None:
     assert out.count(" captions, ") == 2
 
 
+def test_captions_to_json_lines(photograph: str, tmp_path: Path) -> None:
+    path = tmp_path / "captions.jsonl"
+    out = run("examples/captions_to_json_lines.py", photograph, str(path))
+    assert "1 captions" in out
+    assert path.read_text().count("\n") == 1
+
+
+def test_serve_rtsp(photograph: str) -> None:
+    from edgecap.runtime.errors import SinkError
+    from edgecap.runtime.streams.sinks.rtsp_server import find_python
+
+    try:
+        find_python()
+    except SinkError as error:
+        pytest.skip(str(error))
+    assert len(run("examples/serve_rtsp.py", photograph, "0").splitlines()) == 1
+
+
+def test_show_window_without_a_screen(photograph: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    words = [sys.executable, "examples/show_window.py", photograph]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert "there is no screen here" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_project_latency() -> None:
     pytest.importorskip("onnx")
     out = run("examples/project_latency.py")
