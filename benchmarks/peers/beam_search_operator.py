@@ -16,7 +16,7 @@ import numpy as np
 from protocol import serve
 
 OPSET, IR = 18, 10
-SHARED = 1024  # bytes: larger constants of the subgraphs are moved to the graph around them
+SHARED = 1 << 16  # bytes: larger constants of the subgraphs are moved to the graph around them
 
 
 class BeamSearchOperator:
@@ -76,7 +76,8 @@ def operator_graph(model: Path) -> Any:
 
 def _share(graphs: list[Any]) -> list[Any]:
     """Move large constants that all subgraphs have out of them: each is there once, and each
-    subgraph reads every one, which the operator takes for granted."""
+    subgraph reads every one, which the operator takes for granted. Small ones stay where they are.
+    """
     from hashlib import sha256
 
     found: list[dict[str, Any]] = []

@@ -5,6 +5,7 @@ Shapes are fixed when a program is made, so the step has one for each number of 
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,10 @@ def make_programs(
             program = torch.export.export(module, given, strict=False)
             edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
             made = edge.to_executorch()
-        return load(_write(folder, made.buffer))
+        with tempfile.NamedTemporaryFile(suffix=".pte") as file:
+            file.write(made.buffer)
+            file.flush()
+            return load(file.name)
 
     encoder = EncoderGraph(load_model(folder)[0], None).eval()
     side = graphs.image_size
@@ -106,14 +110,6 @@ def make_programs(
         buffers = StepBuffers(graphs, Encoded(1, memory, carry, None, None), beams)
         programs.append(lower(decoder, given_tensors(buffers, decoder.input_names())))
     return programs, names, decoder.input_names()
-
-
-def _write(folder: Path, program: bytes) -> str:
-    import tempfile
-
-    with tempfile.NamedTemporaryFile(dir=folder.parent, suffix=".pte", delete=False) as file:
-        file.write(program)
-    return file.name
 
 
 class ExecuTorch(BundleSearch):
