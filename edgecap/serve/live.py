@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,36 @@ class Camera:
 
     name: str
     address: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Numbers of one camera over several runs."""
+
+    frames: int = 0
+    captions: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def plus(self, report: StreamReport | None) -> Totals:
+        """These and those of another run."""
+        if report is None:
+            return self
+        return Totals(
+            self.frames + report.received,
+            self.captions + report.captions,
+            self.skipped + Counter(report.skipped),
+            self.dropped + Counter(report.dropped),
+        )
+
+    def values(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "frames": self.frames,
+            "captions": self.captions,
+            "skipped": dict(self.skipped),
+            "dropped": dict(self.dropped),
+        }
 
 
 def parse_sources(addresses: Sequence[str]) -> list[Camera]:
@@ -89,7 +119,7 @@ class Live:
             self._profile = preset.name
         self._options(self._profiles[self._profile])  # bad ones are told before a camera is opened
         self._running: Cameras | None = None
-        self._before: list[list[StreamReport]] = [[] for _ in cameras]
+        self._before = [Totals() for _ in cameras]  # of the runs that have ended
         self._lock = threading.Lock()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -173,23 +203,11 @@ class Live:
         """Frames, captions, skipped and dropped of each camera, over all profiles' runs."""
         with self._lock:
             running = self._running
-            now = [] if running is None else [[report] for report in running.progress()]
-            before = [list(reports) for reports in self._before]
-        totals = {}
-        for index, camera in enumerate(self.cameras):
-            reports = before[index] + (now[index] if now else [])
-            skipped: Counter[str] = Counter()
-            dropped: Counter[str] = Counter()
-            for report in reports:
-                skipped.update(report.skipped)
-                dropped.update(report.dropped)
-            totals[camera.name] = {
-                "frames": sum(report.received for report in reports),
-                "captions": sum(report.captions for report in reports),
-                "skipped": dict(skipped),
-                "dropped": {reason: count for reason, count in dropped.items() if count},
+            now = [None] * len(self.cameras) if running is None else running.progress()
+            return {
+                camera.name: before.plus(report).values()
+                for camera, before, report in zip(self.cameras, self._before, now, strict=True)
             }
-        return totals
 
     def _open(self) -> list[Source]:
         self._stack = ExitStack()
@@ -254,10 +272,8 @@ class Live:
             finally:
                 with self._lock:
                     self._running = None
-                    for before, report in zip(
-                        self._before, reports or cameras.reports, strict=True
-                    ):
-                        before[:] = [*before, report][-100:]
+                    for index, report in enumerate(reports or cameras.reports):
+                        self._before[index] = self._before[index].plus(report)
 
 
 def quiet_for(viewer: Viewer) -> float | None:
