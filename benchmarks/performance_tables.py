@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 OURS = "edgecap"
@@ -96,7 +97,9 @@ def _own(name: str) -> bool:
 
 
 def _why(found: dict[str, Any]) -> str:
-    return " ".join(str(found.get("could_not", "not asked")).split()).replace("|", "/")[:120]
+    """Why a peer has no time, in a few words."""
+    text = str(found.get("could_not", "not asked")).replace("|", "/")
+    return "could not: " + textwrap.shorten(text, 90, placeholder=" ...")
 
 
 def ahead(found: dict[str, Any], width: int) -> str:
