@@ -82,7 +82,8 @@ def _share(graphs: list[Any]) -> list[Any]:
 
     found: list[dict[str, Any]] = []
     for graph in graphs:
-        large = [t for t in graph.initializer if t.ByteSize() > SHARED]
+        # The first step's place is known: its table would be folded away in that subgraph alone.
+        large = [t for t in graph.initializer if t.ByteSize() > SHARED and "wpe" not in t.name]
         found.append(
             {sha256(t.raw_data + bytes(str(t.dims), "ascii")).hexdigest(): t for t in large}
         )
