@@ -142,7 +142,7 @@ def verdict(ratio: Ratio | None, floor: float) -> str:
 
 
 def _key(run: Run) -> tuple[object, ...]:
-    return (*_size(run), run.engine)
+    return (*_size(run), run.engine, run.precision)
 
 
 def _size(run: Run) -> tuple[object, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import sha256
@@ -33,7 +35,9 @@ from edgecap.bench.statistics import restless, summarize
 from edgecap.bench.usage import Watch, reset_peak
 from edgecap.runtime.bundle import read_bundle
 from edgecap.runtime.captioner import Captioner
-from edgecap.runtime.engines.choose import ON_CPU
+from edgecap.runtime.engines.choose import NATIVE, ON_CPU
+from edgecap.runtime.engines.native_step import VARIABLE
+from edgecap.runtime.errors import OptionsError
 from edgecap.runtime.streams import open_source
 from edgecap.runtime.streams.sources.base import mask_credentials
 
@@ -91,15 +95,18 @@ class Bench:
             sha256=sha256(self._model.read_bytes()).hexdigest(),
         )
         del bundle
-        todo = list(itertools.product(options.engines, options.threads, options.beams))
+        todo = list(
+            itertools.product(options.engines, options.precisions, options.threads, options.beams)
+        )
         runs: list[Run] = []
         gpu = find_gpu()
         try:
-            for number, (engine, threads, beams) in enumerate(todo, 1):
+            for number, (engine, precision, threads, beams) in enumerate(todo, 1):
                 if self._stopped and runs:
                     break
                 step = _Told(self._tell, number, len(todo))
-                runs.append(self._one(engine, threads, beams, gpu, step))
+                with native_precision(precision):
+                    runs.append(self._one(engine, precision, threads, beams, gpu, step))
         finally:
             if gpu is not None:
                 gpu.close()
@@ -120,6 +127,7 @@ class Bench:
     def _one(
         self,
         engine: str | None,
+        precision: str | None,
         threads: int | None,
         beams: int | None,
         gpu: Gpu | None,
@@ -147,6 +155,12 @@ class Bench:
             captioner = Captioner(read_bundle(self._model), threads=threads, engine=engine)
             load_ms = (time.perf_counter() - begin) * 1e3
             choice = captioner.engine_choice
+            own = choice.engine == NATIVE
+            if precision is not None and not own:
+                raise OptionsError(
+                    f"precision {precision} was asked for, but {choice.engine} runs the model in "
+                    f"its bundle's own; give --engine {NATIVE}, or a bundle of that precision"
+                )
             run = Run(
                 beams=captioner.options(beams=beams).beams,
                 threads=getattr(captioner.engine, "threads", threads),
@@ -154,6 +168,7 @@ class Bench:
                 engine_summary=choice.summary,
                 equality=equality,
                 ended="unequal",
+                precision=str(getattr(captioner.engine, "precision", "")) if own else "",
             )
             if not equality.passed:
                 return run
@@ -183,6 +198,21 @@ class Bench:
             width, height = measured.size
             self._source = replace(self._source, width=width, height=height)
             return figures(run, measured, load_ms, watch, metering, before)
+
+
+@contextmanager
+def native_precision(precision: str | None) -> Iterator[None]:
+    """Own decoder steps that are opened inside, by child processes too, take ``precision``."""
+    before = os.environ.get(VARIABLE)
+    if precision is not None:
+        os.environ[VARIABLE] = precision
+    try:
+        yield
+    finally:
+        if precision is not None:
+            os.environ.pop(VARIABLE)
+            if before is not None:
+                os.environ[VARIABLE] = before
 
 
 def figures(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from edgecap.runtime.engines.choose import check_name
+from edgecap.runtime.engines.native_step import PRECISIONS
 from edgecap.runtime.errors import OptionsError
 
 GENERATED = "test://moving"  # the source where none is given
@@ -16,12 +17,14 @@ MOST_SAMPLES = 1_000_000  # captions of one run: a record of them has some 40 MB
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What ``edgecap bench`` measures; every combination of beams, threads and engines is a run.
+    """What ``edgecap bench`` measures; every combination of beams, threads, engines and
+    precisions is a run.
 
     source : address of a camera, file or folder; None for the generated pictures
     beams : beam widths; (None,) for the model's own
     threads : CPU threads; (None,) for the usual number
     engines : names of ``engines.choose``; (None,) for the one that ``edgecap.load`` takes
+    precisions : of own decoder steps on the CPU; (None,) for the bundle's
     duration : seconds that each run is measured, after the warm-up
     captions : a run ends after so many captions, too; None for no such end
     warm_up : captions of each run that are left out of its figures, the first one is the cold one
@@ -33,6 +36,7 @@ class BenchOptions:
     beams: tuple[int | None, ...] = (None,)
     threads: tuple[int | None, ...] = (None,)
     engines: tuple[str | None, ...] = (None,)
+    precisions: tuple[str | None, ...] = (None,)
     duration: float = 15.0
     captions: int | None = None
     warm_up: int = 10
@@ -44,10 +48,16 @@ class BenchOptions:
         _each("threads", self.threads, MOST_THREADS)
         for name in self.engines:
             check_name(name)
+        for precision in self.precisions:
+            if precision is not None and precision not in PRECISIONS:
+                raise OptionsError(
+                    f"precision is {precision!r}; give one or more of {', '.join(PRECISIONS)}"
+                )
         for title, values in (
             ("beams", self.beams),
             ("threads", self.threads),
             ("engine", self.engines),
+            ("precision", self.precisions),
         ):
             if not values or len(set(values)) < len(values):
                 raise OptionsError(f"{title} is {list(values)}; give each value once")

@@ -87,6 +87,7 @@ class Energy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One combination of beams, threads and engine.
 
+    precision : of own decoder steps; empty for engines that take the bundle's
     ended : duration, max captions, end of source, source lost (``problem`` says how), stopped (by
         Ctrl-C), or unequal (not timed)
     seconds, captions : of the measured part, without the warm-up
@@ -102,6 +103,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine_summary: str
     equality: Equality
     ended: str
+    precision: str = ""
     problem: str = ""
     cold: Cold | None = None
     warm_up: Count = 0
@@ -122,7 +124,8 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def title(self) -> str:
         """What makes it another run than those beside it."""
         threads = "" if self.threads is None else f", {self.threads} threads"
-        return f"{self.engine}, {self.beams} beams{threads}"
+        precision = f" in {self.precision}" if self.precision else ""
+        return f"{self.engine}{precision}, {self.beams} beams{threads}"
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

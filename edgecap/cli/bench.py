@@ -68,6 +68,9 @@ Examples:
 @click.option("--threads", metavar="N,...", help="CPU threads; by default the cores, at most 4.")
 @click.option("--engine", metavar="NAME,...", help="What runs the model; see docs/gpu.md [auto].")
 @click.option(
+    "--precision", metavar="NAME,...", help="Of own decoder steps: int8, bf16, fp32 [the model's]."
+)
+@click.option(
     "--duration", type=float, default=15.0, show_default=True, help="Seconds for each run."
 )
 @click.option("--captions", type=int, help="End each run after so many captions.")
@@ -94,6 +97,7 @@ def command(
     beams: str | None,
     threads: str | None,
     engine: str | None,
+    precision: str | None,
     duration: float,
     captions: int | None,
     warm_up: int,
@@ -104,8 +108,9 @@ def command(
 ) -> None:
     """Measure MODEL (a name or the path of a bundle) from a frame's capture to its caption.
 
-    Every combination of beams, threads and engines is a run. Each engine must first say what the
-    reference says, else no time is shown. Ctrl-C ends the measurement and keeps what there is.
+    Every combination of beams, threads, engines and precisions is a run. Each engine must first say
+    what the reference says, else no time is shown. Ctrl-C ends the measurement and keeps what there
+    is.
     Exit code 2: the source or the model cannot be used; 1: an engine failed that check; 130: ended
     by Ctrl-C.
     """
@@ -116,6 +121,7 @@ def command(
         beams=whole_numbers("beams", beams),
         threads=whole_numbers("threads", threads),
         engines=(None,) if engine is None else tuple(engine.split(",")),
+        precisions=(None,) if precision is None else tuple(precision.split(",")),
         duration=duration,
         captions=captions,
         warm_up=warm_up,

