@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import re
 import subprocess
 import sys
@@ -47,13 +48,18 @@ def node(domain: int, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [ros_peers.jazzy(), "-m", "edgecap_ros.node", "--ros-args", *words],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=ros_peers.surroundings(domain),
+        env={**ros_peers.surroundings(domain), "PYTHONFAULTHANDLER": "1"},
     )  # fmt: skip
 
 
 def end(process: subprocess.Popen[str]) -> str:
     process.terminate()
-    out, _ = process.communicate(timeout=30)
+    try:
+        out, _ = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # faulthandler tells where each thread is
+        out, _ = process.communicate()
+        raise AssertionError(f"the node does not end:\n{out}") from None
     return out
 
 

@@ -180,7 +180,7 @@ def main() -> None:
         pass
     finally:
         node.end()
-        executor.shutdown()
+        executor.shutdown(timeout_sec=5.0)  # a callback that hangs must not keep the process
         rclpy.try_shutdown()
 
 
