@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecap.runtime.engines.cuda_spec import Floats, Linear, Norm
-from edgecap.runtime.engines.onnx_weights import attributes, fold, to_array
+from edgecap.runtime.engines.onnx_weights import attributes, fold, to_array, widen
 
 if TYPE_CHECKING:
     import onnx
 
 SAME_VALUES = ("Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten")
 FOLDABLE = ("Cast", "Mul", "Transpose", "Reshape", "Identity", "DequantizeLinear", "Unsqueeze")
-# Integer kernels and block weights hold no float weights that could be taken as they are.
+# Block weights and integer kernels in other forms than ``float_products`` knows.
 INTEGER = ("MatMulInteger", "DynamicQuantizeLinear", "MatMulNBits", "QLinearMatMul")
 
 
@@ -43,7 +43,9 @@ class Graph:
     """Nodes of a decoder by what they give."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.nodes = list(model.graph.node)
+        # of the products that were in integers: name -> integers, their scale and zero point
+        self._integers: dict[str, tuple[str, str, str]] = {}
+        self.nodes = float_products(list(model.graph.node), self._integers)
         for node in self.nodes:
             if node.op_type in INTEGER:
                 raise Unlike(f"its products are {node.op_type}")
@@ -64,6 +66,8 @@ class Graph:
     def _fold(self, name: str) -> npt.NDArray[Any] | None:
         if name in self._stored:
             return to_array(self._stored[name])
+        if name in self._integers:
+            return self._widened(*self._integers[name])
         node = self.producers.get(name)
         if node is None or node.op_type not in (*FOLDABLE, "Constant"):
             return None
@@ -74,6 +78,17 @@ class Graph:
                 return None
             values[given] = value
         return fold(node, values)
+
+    def _widened(self, integers: str, scale: str, zero: str) -> npt.NDArray[Any] | None:
+        """(integers - zero) * scale, of a tensor or of each column."""
+        whole, factors = self.constant(integers), self.constant(scale)
+        shift = self.constant(zero) if zero else None
+        if whole is None or factors is None or (zero and shift is None):
+            return None
+        sizes = {part.size for part in (factors, shift) if part is not None}
+        if whole.ndim != 2 or not (sizes <= {1} or sizes == {whole.shape[1]}):
+            raise Unlike(f"{integers} has scales of other sides than its columns")
+        return widen(whole, factors.reshape(-1), None if shift is None else shift.reshape(-1), 1)
 
     def floats(self, name: str, rank: int) -> Floats:
         value = self.constant(name)
@@ -248,6 +263,46 @@ class Graph:
             # The second input of a Reshape is a shape.
             open_ += node.input[:1] if node.op_type in ("Reshape", "Expand") else node.input
         return nodes, leaves
+
+
+def float_products(
+    nodes: list[onnx.NodeProto], weights: dict[str, tuple[str, str, str]]
+) -> list[onnx.NodeProto]:
+    """The nodes with a MatMul for each product that ONNX Runtime's dynamic quantiser wrote:
+    q, s, z = DynamicQuantizeLinear(x); Cast(MatMulInteger(q, w, z, w_zero)) * (s * w_scale).
+
+    weights : gets (w, w_scale, w_zero) by the name of each MatMul's matrix
+    """
+    makers = {name: node for node in nodes for name in node.output}
+    products: dict[int, onnx.NodeProto] = {}
+    absorbed: set[str] = set()  # what the patterns' first two nodes give
+
+    def maker(name: str, kind: str) -> onnx.NodeProto | None:
+        node = makers.get(name)
+        return node if node is not None and node.op_type == kind else None
+
+    for node in nodes:
+        for wide, scales in _orders(node) if node.op_type == "Mul" else ():
+            cast, factors = maker(wide, "Cast"), maker(scales, "Mul")
+            product = maker(cast.input[0], "MatMulInteger") if cast is not None else None
+            rounded = maker(product.input[0], "DynamicQuantizeLinear") if product else None
+            if product is None or factors is None or rounded is None:
+                continue
+            own = [other for scale, other in _orders(factors) if scale == rounded.output[1]]
+            if not own or list(product.input[:3:2]) != list(rounded.output[::2]):
+                continue
+            parts = product.input[1], own[0], product.input[3] if len(product.input) > 3 else ""
+            made = type(node)(op_type="MatMul", output=[node.output[0]])
+            made.input.extend([rounded.input[0], f"{parts[0]} * {parts[1]}"])
+            weights[made.input[1]] = parts
+            products[id(node)] = made
+            absorbed |= {product.output[0], rounded.output[0]}
+    return [products.get(id(n), n) for n in nodes if n.output[0] not in absorbed]
+
+
+def _orders(node: onnx.NodeProto) -> tuple[tuple[str, str], tuple[str, str]]:
+    a, b = node.input
+    return (a, b), (b, a)
 
 
 def require(holds: bool, text: str) -> None:

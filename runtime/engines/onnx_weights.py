@@ -174,7 +174,7 @@ def fold(node: Any, values: Mapping[str, Array]) -> Array | None:
     if node.op_type == "Transpose":
         return np.transpose(first, settings.get("perm"))
     if node.op_type == "DequantizeLinear":
-        return _widen(first, given[1:], settings)
+        return _dequantised(first, given[1:], settings)
     if len(given) != 2 or given[1] is None:
         return None
     second = given[1]
@@ -203,25 +203,35 @@ def _constant(settings: Mapping[str, Any]) -> Array | None:
     return None
 
 
-def _widen(whole: Array, rest: list[Array | None], settings: Mapping[str, Any]) -> Array | None:
-    """(whole - zero) * scale, of a tensor or along an axis; blocks are not folded."""
+def _dequantised(
+    whole: Array, rest: list[Array | None], settings: Mapping[str, Any]
+) -> Array | None:
+    """What a DequantizeLinear gives; blocks are not folded."""
     scale = rest[0] if rest else None
-    if scale is None or settings.get("block_size", 0):
+    if scale is None or scale.ndim > 1 or settings.get("block_size", 0):
         return None
+    return widen(whole, scale, rest[1] if len(rest) > 1 else None, int(settings.get("axis", 1)))
+
+
+def widen(whole: Array, scale: Array, zero: Array | None, axis: int) -> Array:
+    """(whole - zero) * scale in the scale's type. scale, zero : [] or, along ``axis``, [n]"""
     shape = [1] * whole.ndim
     if scale.ndim == 1:
-        shape[int(settings.get("axis", 1))] = scale.size
-    elif scale.ndim > 1:
-        return None
-    zero = rest[1] if len(rest) > 1 else None
-    if zero is None:
-        zero = np.zeros_like(scale, np.int32)
-    centred = whole.astype(np.int32) - zero.astype(np.int32).reshape(shape)
+        shape[axis] = scale.size
+    shift = np.zeros_like(scale, np.int32) if zero is None else zero.astype(np.int32)
+    if whole.itemsize == 1 and not shift.any():  # a large matrix: no other copy of it
+        wide = whole.astype(scale.dtype)
+        wide *= scale.reshape(shape)
+        return wide
+    centred = whole.astype(np.int32) - shift.reshape(shape)
     return np.asarray(centred.astype(scale.dtype) * scale.reshape(shape))
 
 
 def stores_whole_numbers(model: Any) -> bool:
-    """Whether most of a graph's weights are int8 or uint8; matrices alone are counted."""
+    """Whether a graph multiplies integers, or most of its weights are int8 or uint8; matrices
+    alone are counted."""
+    if any(node.op_type == "MatMulInteger" for node in model.graph.node):
+        return True
     sizes = {True: 0, False: 0}
     for tensor in model.graph.initializer:
         if len(tensor.dims) > 1:

@@ -102,6 +102,16 @@ def make(folder: Path, family: str) -> Bundle:
     return bundle_of(folder / f"{family}.edgecap", family, encoder, decoder)
 
 
+def make_dynamic(folder: Path, family: str) -> Bundle:
+    """The bundle of a family whose decoder is exported with the precision int8-dynamic."""
+    from edgecap.export.precision import Converter, PrecisionOptions
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        encoder, decoder = FAMILIES[family](folder)
+        made = Converter(encoder, decoder, [], PrecisionOptions("int8-dynamic")).convert().decoder
+    return bundle_of(folder / f"{family}-dynamic.edgecap", family, encoder, made)
+
+
 def bundle_of(path: Path, family: str, encoder: Any, decoder: Any) -> Bundle:
     """Two graphs as a bundle."""
     import tiny_models
