@@ -155,6 +155,8 @@ def test_files_and_side_cars(edgecap_command: Command, make_photos: Make, tmp_pa
 def test_an_interrupt_says_what_is_done(make_photos: Make, tiny_bundle: Path) -> None:
     code = """
 import os, signal, sys
+# Where the tests run in the background it is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from edgecap.cli import main
 from edgecap.photos import sidecar
 real, calls = sidecar.SideCars.add, []

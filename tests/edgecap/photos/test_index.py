@@ -25,6 +25,8 @@ Make = Callable[..., Path]
 # other threads are doing at that moment.
 STOPPED = """
 import os, signal, sys
+# Where the tests run in the background it is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from edgecap.cli import main
 from edgecap.runtime.captioner import Captioner
 real, calls = Captioner.prepare, []

@@ -92,4 +92,4 @@ def test_the_doctor_tries_the_kernels(driver: EmulatedDriver, library: str, tmp_
     assert "code for emulated; they run on this GPU" in told["machine"]["kernels"]
     assert tried["tensorrt"]["verdict"].startswith("no TensorRT is installed")
     # Nothing encodes on the GPU here, so that auto does not take the kernels.
-    assert told["engine"]["engine"] == "onnxruntime"
+    assert told["engine"]["engine"] == "native"
