@@ -198,6 +198,8 @@ void BindMeteor(nb::module_& m) {
 }  // namespace
 
 NB_MODULE(_native, m) {
+  // What a thread or a handler still holds when the process ends is no leak to tell users of.
+  nb::set_leak_warnings(false);
   nb::class_<Search>(m, "BeamSearch")
       .def(
           "__init__",
