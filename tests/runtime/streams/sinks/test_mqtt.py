@@ -120,8 +120,9 @@ def test_events_wait_for_the_broker_and_come_in_order(
             came = [json.loads(text)["description"] for text in came]
         once = list(dict.fromkeys(came))
         assert once == [f"caption {frame}" for frame in range(33)]
-        # The one on its way when the broker went comes again at each new connection (QoS 1).
-        assert len({text for text in came if came.count(text) > 1}) <= 1
+        # QoS 1: what the broker had not acknowledged when it went may come again, no later event.
+        again = {text for text in came if came.count(text) > 1}
+        assert again <= {f"caption {frame}" for frame in range(4)}
     assert caplog.text.count("was lost") == 1
     assert caplog.text.count("answers again") == 1
 
