@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+
+MACHINE = ("cpu", "cores", "memory_gb", "system", "python")
 
 
 def paired(
@@ -61,28 +60,16 @@ def command(script: str) -> str:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
+    from edgecap.bench.machine import this_machine
+
+    found = this_machine()
+    return {name: getattr(found, name) for name in MACHINE}
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write beside the target and move there: a reader sees the old record or the new one."""
+    """Write in one move, in a folder that is made where there is none."""
+    from edgecap.runtime.files import replacing
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.chmod(handle.name, 0o644)
-    os.replace(handle.name, path)
+    with replacing(path) as file:
+        file.write(text.encode())

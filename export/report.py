@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from edgecap.export.gate import Check
 from edgecap.export.sensitivity import LayerError
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.captioner import Captioner
+from edgecap.runtime.files import replacing
 from edgecap.runtime.image import RGB
 from edgecap.runtime.manifest import ExportRecord
 
@@ -93,9 +93,8 @@ def write_report(path: Path, report: Report) -> Path:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text())
     page = template.render(report=report, charts=_charts(report))
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    part.write_text(page)
-    os.replace(part, path)
+    with replacing(path) as file:
+        file.write(page.encode())
     return path
 
 

@@ -5,7 +5,6 @@ Every name, size and hash is checked before a byte reaches an engine or a tokeni
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from edgecap.runtime.errors import BundleError
+from edgecap.runtime.files import replacing
 from edgecap.runtime.manifest import (
     FileEntry,
     Manifest,
@@ -98,23 +98,15 @@ def write_bundle(
         raise BundleError(f"the manifest is over {MAX_MANIFEST_BYTES} bytes; shorten it")
     if key is not None:
         contents[SIGNATURE] = sign(contents[MANIFEST], key)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as stream:
-            with zipfile.ZipFile(stream, "w") as archive:
-                for name, data in contents.items():
-                    entry = zipfile.ZipInfo(name, _FIXED_DATE)
-                    entry.create_system = 3
-                    entry.external_attr = (stat.S_IFREG | 0o644) << 16
-                    archive.writestr(entry, data, _method(data), 9)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as stream, zipfile.ZipFile(stream, "w") as archive:
+            for name, data in contents.items():
+                entry = zipfile.ZipInfo(name, _FIXED_DATE)
+                entry.create_system = 3
+                entry.external_attr = (stat.S_IFREG | 0o644) << 16
+                archive.writestr(entry, data, _method(data), 9)
     except OSError as error:
         raise BundleError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
     return manifest
 
 

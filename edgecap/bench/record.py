@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from edgecap.bench.machine import Machine, State
 from edgecap.bench.statistics import Summary
 from edgecap.bench.usage import Usage
 from edgecap.runtime.errors import DataError
+from edgecap.runtime.files import replacing
 
 KIND = "edgecap.bench"
 VERSION = 1
@@ -184,12 +184,8 @@ def schema() -> dict[str, Any]:
 def write_text(path: Path, text: str) -> None:
     """Write beside the target and move there. Raises ``DataError`` where that cannot be."""
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        with replacing(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror}); give another path") from None
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgecap.runtime.errors import DataError
+from edgecap.runtime.files import replacing
 
 if TYPE_CHECKING:
     from edgecap.training.metrics import Scores
@@ -114,28 +113,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     else:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
-        _replace(path, text)
+        with replacing(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise DataError(f"cannot write {str(path)!r}: {error.strerror}") from None
-
-
-def _replace(path: Path, text: str) -> None:
-    folder = path.absolute().parent
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=folder, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o666 & ~_umask())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from edgecap.photos.errors import LibraryError, OutputError
+from edgecap.runtime.files import replacing as whole_file
 
 
 @contextlib.contextmanager
@@ -21,21 +20,11 @@ def replacing(path: Path, *, like: Path | None = None) -> Iterator[BinaryIO]:
 
     Raises ``LibraryError`` where it cannot be written; nothing stays of it then.
     """
-    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
     try:
-        part.unlink(missing_ok=True)  # of a process that was killed
-        with open(part, "xb") as file:
+        with whole_file(path, like=like) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if like is not None:
-            shutil.copymode(like, part)
-        os.replace(part, path)
     except OSError as error:
         raise LibraryError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 @contextlib.contextmanager

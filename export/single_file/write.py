@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from edgecap.runtime.decoding.options import DecodingOptions, EarlyStopping, Spe
 from edgecap.runtime.engines.onnx import open_session
 from edgecap.runtime.engines.threads import thread_count
 from edgecap.runtime.errors import BundleError, OptionsError
+from edgecap.runtime.files import replacing
 
 if TYPE_CHECKING:
     import onnx
@@ -85,15 +84,11 @@ def write_single_file(
     model = build_model(bundle, decoding, options.caches)
     data = model.SerializeToString(deterministic=True)
     _compare(captioner, decoding, data, path.name)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        with replacing(path) as file:
+            file.write(data)
     except OSError as error:
         raise BundleError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
     return path
 
 

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from pathlib import Path
 
 import msgspec
 
 from edgecap.runtime.engines.tensorrt_plan import Sidecar, paths
 from edgecap.runtime.errors import EngineError
+from edgecap.runtime.files import replacing
 
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file in one move: a reader sees the old one or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        with replacing(path) as file:
+            file.write(data)
     except OSError as error:
         raise EngineError(
             f"{path} cannot be written: {error.strerror}; give another folder with -o"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def make_folder(folder: Path) -> None:

@@ -8,7 +8,6 @@ computed once.
 from __future__ import annotations
 
 import importlib
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecap.runtime.errors import DataError
+from edgecap.runtime.files import replacing
 from edgecap.training.metrics.base import CaptionSet, MetricResult, mean_result, split_no_break
 
 # By name: type checkers see the source tree, where the built module does not lie.
@@ -64,9 +64,8 @@ class TokenDocumentFrequency:
     def save(self, path: str | Path) -> None:
         """Write a .npz file: all of it or nothing."""
         path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            with open(part, "wb") as file:
+            with replacing(path) as file:
                 np.savez_compressed(
                     file,
                     format=np.int64(_FORMAT),
@@ -74,9 +73,7 @@ class TokenDocumentFrequency:
                     hashes=self.hashes,
                     counts=self.counts,
                 )
-            os.replace(part, path)
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise DataError(f"cannot write {str(path)!r}: {error.strerror}") from None
 
     @classmethod
