@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgecap.cli import options as shared
 from edgecap.cli.main import INTERRUPTED
 
 
@@ -35,8 +36,8 @@ Examples:
     metavar="TOPIC",
     help="Topic of images; may be given more than once. By default all that carry images.",
 )
-@click.option("--model", default="default", show_default=True, help="Name or path of a bundle.")
-@click.option("--beams", type=int, help="Beam width; the model's own if not given.")
+@shared.MODEL
+@shared.BEAMS
 @click.option(
     "--gate",
     type=click.Choice(["auto", "none", "thumbnail"]),
@@ -49,13 +50,9 @@ Examples:
     "--max-age", type=float, help="Caption an unchanged scene again after so many seconds."
 )
 @click.option("--max-captions", type=int, help="End after so many captions, all topics together.")
-@click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
-@click.option("--engine", metavar="NAME", help="What runs the model; see docs/gpu.md [auto].")
-@click.option(
-    "--profile",
-    metavar="NAME",
-    help="driving, smart-home, assistive or a YAML file: see `edgecap profiles`.",
-)
+@shared.THREADS
+@shared.ENGINE
+@shared.PROFILE
 @click.pass_context
 def command(
     context: click.Context,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecap.cli import options as shared
 from edgecap.cli.main import BAD_INPUT, INTERRUPTED, fail
 
 if TYPE_CHECKING:
@@ -34,17 +35,12 @@ Examples:
 """,
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--model", default="default", show_default=True, help="Name or path of a bundle.")
-@click.option("--beams", type=int, help="Beam width; the model's own if not given.")
+@shared.MODEL
+@shared.BEAMS
 @click.option("--max-new-tokens", type=int, help="Longest caption in tokens.")
-@click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
-@click.option("--engine", metavar="NAME", help="What runs the model; see docs/gpu.md [auto].")
-@click.option(
-    "--require-signature",
-    type=click.Path(),
-    metavar="KEY",
-    help="Public key (PEM) that must have signed the model.",
-)
+@shared.THREADS
+@shared.ENGINE
+@shared.REQUIRE_SIGNATURE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each picture.")
 @click.option(
     "--format",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edgecap.cli import options as shared
+
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -22,9 +24,9 @@ Examples:
     "--model", help="Name or path of a bundle, or a checkpoint folder.  [default: default]"
 )
 @click.option("--checkpoint", type=click.Path(), help="Folder of `edgecap train`: show attention.")
-@click.option("--beams", type=int, help="Beam width; the model's own if not given.")
+@shared.BEAMS
 @click.option("--side", type=int, default=8, show_default=True, help="Bundles: places a side.")
-@click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
+@shared.THREADS
 def command(
     photo: str,
     output: str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgecap.cli import options as shared
 from edgecap.cli.main import BAD_INPUT, INTERRUPTED, fail
 
 if TYPE_CHECKING:
@@ -25,17 +26,11 @@ Examples:
 """,
 )
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--database",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    envvar="EDGECAP_DATABASE",
-    help="The index; by default edgecap/photos.db in your data folder.",
-)
-@click.option("--model", default="default", show_default=True, help="Name or path of a bundle.")
+@shared.DATABASE
+@shared.MODEL
 @click.option("--beams", type=int, default=4, show_default=True, help="Beam width; 1 is fastest.")
-@click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
-@click.option("--engine", metavar="NAME", help="What runs the model; see docs/gpu.md [auto].")
+@shared.THREADS
+@shared.ENGINE
 @click.option("--workers", type=int, help="Threads that read pictures; by default the cores.")
 @click.option("--follow-links", is_flag=True, help="Follow symbolic links, each folder once.")
 @click.option("--keep-captions", is_flag=True, help="Keep captions of another model or --beams.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from edgecap.cli import options as shared
+
 
 @click.group(
     invoke_without_command=True,
@@ -38,7 +40,7 @@ def show(name: str) -> None:
 
 @command.command()
 @click.argument("profile")
-@click.option("--model", default="default", show_default=True, help="Name or path of a bundle.")
+@shared.MODEL
 def check(profile: str, model: str) -> None:
     """Check PROFILE (a name or a file), and which of its words the model can say.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from edgecap.cli import options as shared
 from edgecap.cli.main import BAD_INPUT, fail
 
 
@@ -20,13 +21,7 @@ Examples:
 """,
 )
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
-@click.option(
-    "--database",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    envvar="EDGECAP_DATABASE",
-    help="The index; by default edgecap/photos.db in your data folder.",
-)
+@shared.DATABASE
 @click.option("--folder", type=click.Path(path_type=Path), help="Photographs below it only.")
 @click.option("--limit", type=int, default=20, show_default=True, help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each photograph.")

@@ -7,6 +7,7 @@ import signal
 
 import click
 
+from edgecap.cli import options as shared
 from edgecap.cli.main import INTERRUPTED
 from edgecap.cli.stream import parse_size, seconds
 
@@ -54,13 +55,8 @@ Examples:
     type=int,
     help="CPU threads; by default the cores, one less with cameras, at most 4.",
 )
-@click.option("--engine", metavar="NAME", help="What runs the model; see docs/gpu.md [auto].")
-@click.option(
-    "--require-signature",
-    type=click.Path(),
-    metavar="KEY",
-    help="Public key (PEM) that must have signed the model.",
-)
+@shared.ENGINE
+@shared.REQUIRE_SIGNATURE
 @click.option(
     "--loop/--no-loop", default=True, help="Begin a video or folder again at its end [loop]."
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from edgecap.cli import options as shared
 from edgecap.cli.main import INTERRUPTED
 from edgecap.cli.signals import reloading_on_signals, stopping_on_signals
 
@@ -38,8 +39,8 @@ Examples:
 """,
 )
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--model", default="default", show_default=True, help="Name or path of a bundle.")
-@click.option("--beams", type=int, help="Beam width; the model's own if not given.")
+@shared.MODEL
+@shared.BEAMS
 @click.option("--loop/--no-loop", default=False, help="Begin a file or folder again at its end.")
 @click.option(
     "--realtime/--no-realtime",
@@ -66,13 +67,8 @@ Examples:
 @click.option(
     "--threads", type=int, help="CPU threads; by default one less than the cores, 1 to 4."
 )
-@click.option("--engine", metavar="NAME", help="What runs the model; see docs/gpu.md [auto].")
-@click.option(
-    "--require-signature",
-    type=click.Path(),
-    metavar="KEY",
-    help="Public key (PEM) that must have signed the model.",
-)
+@shared.ENGINE
+@shared.REQUIRE_SIGNATURE
 @click.option(
     "--reconnects",
     type=int,
@@ -124,11 +120,7 @@ Examples:
 @click.option(
     "--hottest", type=float, help="Lower quality in steps while the device is hotter (Celsius)."
 )
-@click.option(
-    "--profile",
-    metavar="NAME",
-    help="driving, smart-home, assistive or a YAML file: see `edgecap profiles`.",
-)
+@shared.PROFILE
 @click.option(
     "--sink",
     "sinks",

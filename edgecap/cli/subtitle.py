@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from edgecap.cli import options as shared
+
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -26,8 +28,8 @@ Examples:
     metavar="FILE",
     help="Subtitle file: .vtt, .srt or .ass; by default the video's name with .vtt.",
 )
-@click.option("--model", default="default", show_default=True, help="Name or path of a bundle.")
-@click.option("--beams", type=int, help="Beam width; the model's own if not given.")
+@shared.MODEL
+@shared.BEAMS
 @click.option(
     "--longest",
     type=float,
@@ -42,7 +44,7 @@ Examples:
     show_default=True,
     help='Captions under the confidence floor: with "(not sure)", or left out.',
 )
-@click.option("--threads", type=int, help="CPU threads; by default the cores, at most 4.")
+@shared.THREADS
 def command(
     video: Path,
     out: Path | None,
