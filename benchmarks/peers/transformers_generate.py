@@ -6,10 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from hub_generate import HubGenerate
 from protocol import serve
 
 
-class TransformersGenerate:
+class TransformersGenerate(HubGenerate):
     packages = ("transformers", "torch")
     variant = "eager"
 
@@ -27,9 +28,7 @@ class TransformersGenerate:
         }
         kind = getattr(transformers, kinds[config["model_type"]])
         self.net = kind.from_pretrained(model, dtype=torch.float32).eval()
-        processing = json.loads((model / "preprocessor_config.json").read_text())
-        self.mean = torch.tensor(processing["image_mean"]).view(1, 3, 1, 1)
-        self.std = torch.tensor(processing["image_std"]).view(1, 3, 1, 1)
+        self.read_processing(model)
         if self.variant == "compile":
             blip = config["model_type"] == "blip"
             encoder = self.net.vision_model if blip else self.net.encoder
@@ -40,16 +39,8 @@ class TransformersGenerate:
     def caption(self, pixels: np.ndarray, beams: int, tokens: int) -> list[int]:
         import torch
 
-        values = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
-            said = self.net.generate(
-                pixel_values=(values - self.mean) / self.std,
-                num_beams=beams,
-                max_new_tokens=tokens,
-                min_new_tokens=tokens,
-                do_sample=False,
-            )
-        return [int(token) for token in said[0][-tokens:]]
+            return super().caption(pixels, beams, tokens)
 
 
 if __name__ == "__main__":
