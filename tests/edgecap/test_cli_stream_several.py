@@ -7,13 +7,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from stream_commands import Stream, stream_command
 
 # The whole command with a captioner that needs no model: it tells the mean level and the beams.
 CODE = """
@@ -34,21 +35,11 @@ class Level:
 edgecap.load = lambda model, **_: Level()
 run()
 """
-Stream = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def stream(tmp_path: Path) -> Stream:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", CODE, "stream", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=tmp_path,
-        )
-
-    return run
+    return stream_command(CODE, tmp_path)
 
 
 @pytest.fixture

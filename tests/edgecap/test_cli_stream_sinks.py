@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from stream_commands import Stream, stream_command
 
 pytest.importorskip("yaml", reason="PyYAML reads profiles")
 
@@ -36,21 +34,11 @@ class Dark:
 edgecap.load = lambda model, **_: Dark()
 run()
 """
-Stream = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def stream(tmp_path: Path) -> Stream:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", CODE, "stream", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=tmp_path,
-        )
-
-    return run
+    return stream_command(CODE, tmp_path)
 
 
 @pytest.fixture
