@@ -77,7 +77,7 @@ def main(source: str, openings: int, seconds: float, out: Path | None) -> None:
     arguments = ["serve", "--source", source, "--min-interval", "0.2", "--port", str(port)]
     server = subprocess.Popen([sys.executable, "-m", "edgecap", *arguments])
     try:
-        while True:
+        while server.poll() is None:
             try:
                 with urllib.request.urlopen(f"{address}v1/status") as answer:
                     status = json.load(answer)
@@ -87,6 +87,8 @@ def main(source: str, openings: int, seconds: float, out: Path | None) -> None:
             if status["captions"] > 0:
                 break
             time.sleep(0.2)
+        else:
+            raise click.ClickException(f"the server ended with {server.returncode}")
         seen = [one_opening(address, seconds) for _ in range(openings)]
     finally:
         server.terminate()

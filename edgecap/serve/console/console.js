@@ -47,9 +47,14 @@ function onStatus(status) {
   if (names.length && !names.includes(source)) source = names[0];
   view.fillChoice("source", names.map((name) => [name, name]), source);
   at("describe").disabled = names.length === 0;
-  if (names.length === 0) at("blank").textContent = "No camera. Drop a photo here to caption it.";
-  else if (!status.pictures) at("blank").textContent = "This server shows captions, not pictures.";
   pictures = status.pictures && names.length > 0;
+  at("blank").textContent = blank(status, names);
+}
+
+function blank(status, names) {
+  if (names.length === 0) return "No camera. Drop a photo here to caption it.";
+  if (!status.pictures) return "This server shows captions, not pictures.";
+  return status.sources[names.indexOf(source)].why || "Waiting for the first picture";
 }
 
 function onCaption(event) {

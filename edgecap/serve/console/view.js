@@ -95,7 +95,6 @@ export function showStatus(status, camera) {
   showReasons(at("skipped"), status.skipped);
   showReasons(at("dropped"), status.dropped);
   at("gate").textContent = gate(camera?.gate ?? status.gate);
-  at("blank").textContent = camera?.why || "Waiting for the first picture";
   at("model").textContent = `Model: ${status.model}`;
   at("engine").textContent = `Engine: ${status.engine}`;
 }
