@@ -90,13 +90,7 @@ class TensorRTEngine:
         lane = self._lane()
         with lane.lock, lane.cuda.current():
             named = lane.run(images)
-        return Encoded(
-            batch=len(images),
-            memory={name: a for name, a in named.items() if name.startswith("memory.")},
-            carry={name: a for name, a in named.items() if name.startswith("carry.")},
-            features=named.get("features"),
-            novelty=named.get("novelty"),
-        )
+        return Encoded.of(len(images), named)
 
     def begin(self, encoded: Encoded, beams: int) -> TensorRTStepRunner:
         """Set up a decode of ``encoded`` with K = ``beams``; ends the last one of the same size."""
