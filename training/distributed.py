@@ -6,6 +6,7 @@ batch's words before the gradients are added up, so that the sum is that of one 
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,6 +92,8 @@ def joined(device: str, parallel: str) -> Iterator[World]:
     try:
         yield World(where, rank, size)
     finally:
+        # Models in cycles would keep the group's threads alive while the interpreter goes.
+        gc.collect()
         torch.distributed.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,12 +58,14 @@ def command(
 
     Run it again when photographs were added: those that have not changed are skipped, those that
     moved keep their captions, those that are gone are forgotten. Stopped with Ctrl-C or killed, it
-    goes on where it was when it is started again. FOLDER is only read.
+    goes on where it was when it is started again; a second Ctrl-C does not wait for the captions in
+    the making. FOLDER is only read.
 
     Pictures that cannot be read get a line on standard error, and the exit code is then 2; they are
     tried again when they change.
     """
     import edgecap
+    from edgecap.cli.signals import stopping_on_signals
     from edgecap.photos.index import Index, IndexOptions
     from edgecap.photos.walk import printable
 
@@ -76,16 +79,13 @@ def command(
     )
     captioner = edgecap.load(model, threads=threads, engine=engine)
     index = Index(database, captioner=captioner, options=options)
-    interrupted = False
-    try:
+    with stopping_on_signals(index.stop) as seen:
         _with_bar(index, folder)
-    except KeyboardInterrupt:
-        interrupted = True
     report = index.report
     for path, why in report.failures.items():
         fail(why if why.startswith(path) else f"{path}: {why}")
-    _tell(report, printable(folder), interrupted, as_json)
-    if interrupted:
+    _tell(report, printable(folder), as_json)
+    if signal.SIGINT in seen:
         context.exit(INTERRUPTED)
     if report.failures:
         context.exit(BAD_INPUT)
@@ -121,12 +121,12 @@ def _with_bar(index: Index, folder: Path) -> None:
         index.update(folder, progress=progress)
 
 
-def _tell(report: Report, folder: str, interrupted: bool, as_json: bool) -> None:
+def _tell(report: Report, folder: str, as_json: bool) -> None:
     if as_json:
         import json
         from dataclasses import asdict
 
-        told = {"folder": folder, "interrupted": interrupted, "done": report.done, **asdict(report)}
+        told = {"folder": folder, "done": report.done, **asdict(report)}
         click.echo(json.dumps(told, ensure_ascii=False))
         return
     parts = [
@@ -144,7 +144,7 @@ def _tell(report: Report, folder: str, interrupted: bool, as_json: bool) -> None
     rate = f" ({report.captioned / report.seconds:.1f} captions/s)" if report.captioned else ""
     line = f"{folder}: {report.found} photographs: {', '.join(parts) or 'nothing to do'}"
     line += f" in {report.seconds:.1f} s{rate}"
-    if interrupted:
+    if report.interrupted:
         left = report.found - report.done
         line = f"stopped: {line}; {left} are left, run the same command again to go on"
     click.echo(line)

@@ -35,6 +35,7 @@ class Report:
     failed : cannot be read; they are tried again when they change
     kept_failures : failed in an earlier run and have not changed since
     links : symbolic links that were left out
+    interrupted : it was stopped before all was done
     failures : path -> why, of ``failed`` and of folders that cannot be read
     """
 
@@ -47,6 +48,7 @@ class Report:
     removed: int = 0
     links: int = 0
     seconds: float = 0.0
+    interrupted: bool = False
     failures: dict[str, str] = field(default_factory=dict)
 
     @property

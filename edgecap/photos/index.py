@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,6 +70,11 @@ class Index:
         self._captioner = captioner
         self._path = database
         self.report = Report()
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End the update that runs, or the next; what it has read is still written."""
+        self._stop.set()
 
     def update(
         self,
@@ -80,9 +86,9 @@ class Index:
 
         progress : called after the walk, and after each batch is written
 
-        Batches of 8 are written as they are made. Whatever ends this early, an interrupt or a
-        kill, the next call goes on where it stopped. Raises ``LibraryError`` where the folder or
-        the index cannot be used, or where all photographs have gone (``prune`` forgets them).
+        Batches of 8 are written as they are made. Whatever ends this early, ``stop``, an interrupt
+        or a kill, the next call goes on where it stopped. Raises ``LibraryError`` where the folder
+        or the index cannot be used, or where all photographs have gone (``prune`` forgets them).
         """
         begin = time.perf_counter()
         report = self.report = Report()
@@ -122,10 +128,15 @@ class Index:
                     if batch.full:
                         batch.write()
                         told()
+                    if self._stop.is_set():
+                        report.interrupted = True
+                        break
                 batch.write()
-                self._forget(database, found, known)
+                if not report.interrupted:
+                    self._forget(database, found, known)
             finally:
                 told()
+                self._stop.clear()
         return report
 
     def _maker(self, database: Database, captioner: Captioner, beams: int) -> int:

@@ -16,8 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 from small_trainer import clip_gpt, gradients, make_trainer  # noqa: E402
 
-from edgecap.training.distributed import joined  # noqa: E402
-from edgecap.training.recipe import read_recipe  # noqa: E402
+from edgecap.training.distributed import World, joined  # noqa: E402
+from edgecap.training.recipe import Recipe, read_recipe  # noqa: E402
 from edgecap.training.trainer import Trainer  # noqa: E402
 
 
@@ -41,22 +41,26 @@ def main(project: Path, out: Path) -> None:
     recipe = read_recipe(str(project / "small.yaml"), str(project), "")
     with joined("cpu", "ddp") as world:
         for parallel in ("ddp", "fsdp"):
-            options = {"batch": 5, "precision": "fp32", "parallel": parallel, "world": world}
-            for accumulate in (1, 2):
-                found = gradients(
-                    make_trainer(recipe, out / "x", out / "cache", accumulate=accumulate, **options)
-                )
-                if world.first:
-                    save_file(found, out / f"{parallel}-{accumulate}.safetensors")
-            found = gradients(make_trainer(clip_gpt(recipe), out / "x", out / "clip", **options))
-            if world.first:
-                save_file(found, out / f"{parallel}-clip-gpt.safetensors")
-            broken = make_trainer(recipe, out / parallel, out / "cache", **options)
-            stop_at_two(broken)
-            try:
-                broken.run()
-            except StopError:
-                make_trainer(recipe, out / parallel, out / "cache", **options).run()
+            work(recipe, out, world, parallel)
+
+
+def work(recipe: Recipe, out: Path, world: World, parallel: str) -> None:
+    options = {"batch": 5, "precision": "fp32", "parallel": parallel, "world": world}
+    for accumulate in (1, 2):
+        found = gradients(
+            make_trainer(recipe, out / "x", out / "cache", accumulate=accumulate, **options)
+        )
+        if world.first:
+            save_file(found, out / f"{parallel}-{accumulate}.safetensors")
+    found = gradients(make_trainer(clip_gpt(recipe), out / "x", out / "clip", **options))
+    if world.first:
+        save_file(found, out / f"{parallel}-clip-gpt.safetensors")
+    broken = make_trainer(recipe, out / parallel, out / "cache", **options)
+    stop_at_two(broken)
+    try:
+        broken.run()
+    except StopError:
+        make_trainer(recipe, out / parallel, out / "cache", **options).run()
 
 
 if __name__ == "__main__":

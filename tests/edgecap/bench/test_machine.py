@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -10,7 +12,6 @@ import psutil
 import pytest
 
 from edgecap.bench.machine import State, state_now, this_machine
-from edgecap.bench.usage import Watch, busy_seconds, peak_megabytes, reset_peak
 
 
 def test_this_machine_is_what_psutil_says() -> None:
@@ -59,18 +60,26 @@ def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     assert msgspec.structs.replace(found, load=None) == State(None, None, None, None)
 
 
+WATCHED = """
+from edgecap.bench.usage import Watch, busy_seconds, peak_megabytes, reset_peak
+reset = reset_peak()
+before = peak_megabytes()
+begin = busy_seconds()
+with Watch() as watch:
+    block = bytearray(64 << 20)
+    block[::4096] = b"x" * len(block[::4096])
+    while busy_seconds() - begin < 0.2:  # until the kernel's ticks have told of it
+        sum(range(10_000))
+    del block
+assert watch.usage is not None
+assert watch.usage.cpu_percent > 0
+assert watch.usage.gpu_percent is None
+if reset:
+    assert watch.usage.peak_rss_mb >= before + 60, (watch.usage, before)
+"""
+
+
 def test_a_watch_sees_the_processor_and_the_memory_that_were_used() -> None:
-    reset = reset_peak()
-    before = peak_megabytes()
-    begin = busy_seconds()
-    with Watch() as watch:
-        block = bytearray(64 << 20)
-        block[::4096] = b"x" * len(block[::4096])
-        while busy_seconds() - begin < 0.2:  # until the kernel's ticks have told of it
-            sum(range(10_000))
-        del block
-    assert watch.usage is not None
-    assert watch.usage.cpu_percent > 0
-    assert watch.usage.gpu_percent is None
-    if reset:
-        assert watch.usage.peak_rss_mb >= before + 60
+    """In a process of its own, whose memory nothing else gives back meanwhile."""
+    done = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

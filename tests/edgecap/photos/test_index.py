@@ -25,8 +25,6 @@ Make = Callable[..., Path]
 # other threads are doing at that moment.
 STOPPED = """
 import os, signal, sys
-# Where the tests run in the background it is ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 from edgecap.cli import main
 from edgecap.runtime.captioner import Captioner
 real, calls = Captioner.prepare, []
@@ -219,15 +217,16 @@ def test_stopped_in_the_middle_nothing_is_done_twice(
     command = [sys.executable, "-c", STOPPED, name, *words]
     done = subprocess.run(command, capture_output=True, text=True)
     survived = dict(rows(database, "path, captioned_at")) if database.exists() else {}
-    assert len(survived) % 8 == 0
-    assert len(survived) < 32  # those before the 30th picture, in whole batches
     if name == "SIGINT":
+        assert len(survived) <= 32  # what was read when it came, or just then
         assert done.returncode == 130
         assert f"100 photographs: {len(survived)} captioned" in done.stdout or not survived
         left = 100 - len(survived)
         assert f"; {left} are left, run the same command again to go on" in done.stdout
         assert "Traceback" not in done.stderr
     else:
+        assert len(survived) % 8 == 0
+        assert len(survived) < 32  # those before the 30th picture, in whole batches
         assert done.returncode == -signal.SIGKILL
     index = Index(database, captioner=captioner, options=IndexOptions(beams=1))
     report = index.update(folder)
