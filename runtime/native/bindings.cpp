@@ -14,6 +14,7 @@
 #include "cider.h"
 #include "cuda_bindings.h"
 #include "meteor.h"
+#include "encode_bindings.h"
 #include "step_bindings.h"
 
 namespace nb = nanobind;
@@ -235,5 +236,6 @@ NB_MODULE(_native, m) {
   BindCider(m);
   BindMeteor(m);
   edgecap::BindStep(m);
+  edgecap::BindEncode(m);
   edgecap::BindCuda(m);
 }

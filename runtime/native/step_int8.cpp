@@ -1,6 +1,7 @@
 // Whole-number products for any processor, and which of them this one can run.
 #include <stdexcept>
 
+#include "step_clones.h"
 #include "step_kernels.h"
 
 namespace edgecap {
@@ -29,11 +30,17 @@ void Portable(const uint8_t* weights, int groups, int blocks, const int8_t* x, i
 std::vector<WholeKernel> Find() {
   std::vector<WholeKernel> kernels;
   AddProcessorKernels(&kernels);
-  kernels.push_back({"portable", false, Portable});
+  kernels.push_back({"portable", false, Portable, SumWhole});
   return kernels;
 }
 
 }  // namespace
+
+EDGECAP_STEP_CLONES int32_t SumWhole(const int8_t* x, int count) {
+  int32_t sum = 0;
+  for (int i = 0; i < count; ++i) sum += x[i];
+  return sum;
+}
 
 const std::vector<WholeKernel>& WholeKernels() {
   static const std::vector<WholeKernel> kernels = Find();

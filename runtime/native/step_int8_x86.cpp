@@ -49,6 +49,20 @@ EDGECAP_VNNI void VnniTile(const uint8_t* weights, int groups, const int8_t* x, 
   }
 }
 
+EDGECAP_VNNI int32_t VnniSum(const int8_t* x, int count) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  __m512i total = _mm512_setzero_si512();
+  int i = 0;
+  for (; i + 64 <= count; i += 64) {
+    total = _mm512_dpbusd_epi32(total, ones, _mm512_loadu_si512(x + i));
+  }
+  if (i < count) {
+    const __mmask64 rest = (uint64_t{1} << (count - i)) - 1;
+    total = _mm512_dpbusd_epi32(total, ones, _mm512_maskz_loadu_epi8(rest, x + i));
+  }
+  return _mm512_reduce_add_epi32(total);
+}
+
 // Four outputs of four inputs a quarter of 16 bytes; pairs of products are summed in 32 bits, the
 // two pairs of an output at the end.
 template <int kRows>
@@ -111,12 +125,15 @@ EDGECAP_AVX2 void Avx2Block(const uint8_t* weights, int groups, const int8_t* x,
 template <int kRows>
 void VnniRows(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
               const int32_t* sums, int32_t* result) {
-  if (blocks == kTileBlocks) {
-    return VnniTile<kRows, kTileBlocks>(weights, groups, x, stride, sums, result);
-  }
-  for (int b = 0; b < blocks; ++b) {
-    VnniTile<kRows, 1>(weights + static_cast<size_t>(b) * groups * 64, groups, x, stride, sums,
-                       result + b * kLanes);
+  switch (blocks) {
+    case 1:
+      return VnniTile<kRows, 1>(weights, groups, x, stride, sums, result);
+    case 2:
+      return VnniTile<kRows, 2>(weights, groups, x, stride, sums, result);
+    case 3:
+      return VnniTile<kRows, 3>(weights, groups, x, stride, sums, result);
+    default:
+      return VnniTile<kRows, kTileBlocks>(weights, groups, x, stride, sums, result);
   }
 }
 
@@ -172,9 +189,10 @@ void AddProcessorKernels(std::vector<WholeKernel>* kernels) {
   __builtin_cpu_init();
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512vl");
-  if (wide && __builtin_cpu_supports("avx512vnni")) kernels->push_back({"avx512vnni", true, Vnni});
-  if (wide) kernels->push_back({"avx512", true, Avx512});
-  if (__builtin_cpu_supports("avx2")) kernels->push_back({"avx2", true, Avx2});
+  if (wide && __builtin_cpu_supports("avx512vnni"))
+    kernels->push_back({"avx512vnni", true, Vnni, VnniSum});
+  if (wide) kernels->push_back({"avx512", true, Avx512, SumWhole});
+  if (__builtin_cpu_supports("avx2")) kernels->push_back({"avx2", true, Avx2, SumWhole});
 }
 
 }  // namespace edgecap

@@ -65,13 +65,16 @@ struct Matrix {
 
 // One way to multiply whole numbers: result[row * 64 + output] of `rows` <= 4 rows x and `blocks`
 // <= 4 blocks at `weights`, of 4 * `groups` inputs each. Rows lie `stride` bytes apart; `sums` are
-// those of the rows' inputs. With `biased` the weights are 128 more than they mean.
+// those of the rows' inputs, which `sum` gives. With `biased` the weights are 128 more than they
+// mean.
 struct WholeKernel {
   const char* name;
   bool biased;
   void (*product)(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
                   const int32_t* sums, int rows, int32_t* result);
+  int32_t (*sum)(const int8_t* x, int count);
 };
+int32_t SumWhole(const int8_t* x, int count);
 
 // Those that this processor can run, best first; the last runs everywhere.
 const std::vector<WholeKernel>& WholeKernels();

@@ -43,16 +43,23 @@ float QuantiseOutput(const float* weights, int inputs, int8_t* whole) {
 constexpr float kRound = 12582912.0f;
 
 EDGECAP_STEP_CLONES float Largest(const float* x, int count) {
-  float best[kLanes] = {};
+  constexpr int kWide = 4 * kLanes;  // so that no comparison waits for the one before
+  float best[kWide] = {};
   int i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) {
+  for (; i + kWide <= count; i += kWide) {
+    for (int j = 0; j < kWide; ++j) {
       const float size = std::fabs(x[i + j]);
       best[j] = size > best[j] ? size : best[j];
     }
   }
-  for (; i < count; ++i) best[0] = std::max(best[0], std::fabs(x[i]));
-  return *std::max_element(best, best + kLanes);
+  for (int j = 0; i + j < count; ++j) {
+    const float size = std::fabs(x[i + j]);
+    best[j] = size > best[j] ? size : best[j];
+  }
+  for (int half = kWide / 2; half > 0; half /= 2) {
+    for (int j = 0; j < half; ++j) best[j] = best[j] > best[j + half] ? best[j] : best[j + half];
+  }
+  return best[0];
 }
 
 EDGECAP_STEP_CLONES int32_t Round(const float* x, int count, float inverse, int8_t* q) {

@@ -20,6 +20,16 @@ std::vector<float> Copy(const StepFloats& array) {
   return {array.data(), array.data() + array.size()};
 }
 
+StepNorm GetNorm(nb::handle object) {
+  if (object.is_none()) return {};
+  const nb::tuple parts = nb::cast<nb::tuple>(object);  // (weight [d], bias [d], eps)
+  return {Copy(Array(parts[0], 1)), Copy(Array(parts[1], 1)), nb::cast<float>(parts[2])};
+}
+
+int Whole(const nb::dict& spec, const char* name) { return nb::cast<int>(spec[name]); }
+
+}  // namespace
+
 Matrix GetMatrix(nb::handle object, Precision precision, const WholeKernel& kernel) {
   if (object.is_none()) return {};
   const nb::tuple parts = nb::cast<nb::tuple>(object);  // (weight [out, in], bias [out] or None)
@@ -35,24 +45,15 @@ Matrix GetMatrix(nb::handle object, Precision precision, const WholeKernel& kern
               static_cast<int>(weight.shape(1)), precision, kernel);
 }
 
-StepNorm GetNorm(nb::handle object) {
-  if (object.is_none()) return {};
-  const nb::tuple parts = nb::cast<nb::tuple>(object);  // (weight [d], bias [d], eps)
-  return {Copy(Array(parts[0], 1)), Copy(Array(parts[1], 1)), nb::cast<float>(parts[2])};
-}
-
 Activation GetActivation(nb::handle object) {
   const std::string name = nb::cast<std::string>(object);
+  if (name == "none") return Activation::kNone;
   if (name == "relu") return Activation::kRelu;
   if (name == "gelu") return Activation::kGelu;
   if (name == "gelu_tanh") return Activation::kGeluTanh;
   if (name == "tanh") return Activation::kTanh;
   throw std::invalid_argument("no activation " + name);
 }
-
-int Whole(const nb::dict& spec, const char* name) { return nb::cast<int>(spec[name]); }
-
-}  // namespace
 
 Precision GetPrecision(const std::string& name) {
   if (name == "fp32") return Precision::kFloat;

@@ -22,6 +22,11 @@ struct SpecPrecision {
 // Throws std::invalid_argument for a name that is none.
 Precision GetPrecision(const std::string& name);
 
+// (weight [out, in], bias [out] or None); None for an empty matrix.
+Matrix GetMatrix(nanobind::handle object, Precision precision, const WholeKernel& kernel);
+
+Activation GetActivation(nanobind::handle name);
+
 // Both throw std::invalid_argument for arrays that do not fit together.
 StepModel ReadTransformer(const nanobind::dict& spec, SpecPrecision precision,
                           const WholeKernel& kernel);

@@ -177,8 +177,12 @@ def test_it_shows_captions_and_fits(
 def test_stages_and_counts_are_the_servers(address: str, open_page: Callable[..., Any]) -> None:
     driver = open_page(address)
     captioned(driver)
-    rows = driver.find_elements("css selector", "#stages tbody tr")
-    stages = {row.get_attribute("data-stage"): row.text.split()[-2] for row in rows}
+    # At once: the page writes them anew with each caption.
+    rows = driver.execute_script(
+        "return [...document.querySelectorAll('#stages tbody tr')]"
+        ".map((row) => [row.dataset.stage, row.innerText])"
+    )
+    stages = {stage: words.split()[-2] for stage, words in rows}
     assert float(stages["encode"]) > 0.0
     assert float(stages["total"]) >= float(stages["encode"])
     wait(driver, lambda d: text(d, "frames") not in ("", "\N{EN DASH}", "0"))
