@@ -24,7 +24,7 @@ from edgecap.runtime.errors import EdgeCapError, EngineError, OptionsError
 
 VARIABLE = "EDGECAP_ENGINE"
 CPU = "onnxruntime"  # runs every bundle: what the others are compared with
-NATIVE = "native"  # ONNX Runtime's encoder and own decoder steps, on the CPU
+NATIVE = "native"  # own decoder steps on the CPU, and encoders where they can
 ON_CPU = (NATIVE, CPU)
 ON_GPU = ("cuda", "tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt")
 ENGINES = ("auto", *ON_CPU, *ON_GPU)
@@ -249,5 +249,6 @@ class Opener:
 
         engine = NativeStepEngine(self._bundle, threads=self._threads)
         many = "1 thread" if engine.threads == 1 else f"{engine.threads} threads"
-        summary = f"encoder: ONNX Runtime; decoder: own CPU kernels in {engine.precision}"
+        summary = f"encoder: {engine.encoder.summary}; decoder: own CPU kernels "
+        summary += f"in {engine.precision}"
         return engine, EngineChoice(NATIVE, NATIVE, f"{summary} ({engine.kernel}), {many}")

@@ -186,15 +186,15 @@ class HeadReader:
         if name in self._sources:
             return _numbers(self._sources[name].shape)
         node = self._graph.producers.get(name)
-        if node is not None and node.op_type == "MatMul":
-            if self._graph.constant(node.input[1]) is None:
-                return self._attention(name, node)
-        return _numbers(self._rows(name)[1])
+        if node is None or node.op_type != "MatMul" or self._graph.is_linear(name):
+            return _numbers(self._rows(name)[1])
+        return self._attention(name, node)
 
     def _move(self, node: Any, name: str, numbers: Numbers) -> Numbers:
         settings = attributes(node)
         if node.op_type == "Transpose":
-            return np.transpose(numbers, settings.get("perm"))
+            turned: Numbers = np.transpose(numbers, settings.get("perm"))
+            return turned
         if node.op_type == "Split":
             axis = int(settings.get("axis", 0))
             if len(node.input) > 1:
@@ -221,10 +221,10 @@ class HeadReader:
             return np.squeeze(numbers, tuple(sides))
         shape = [numbers.shape[i] if side == 0 else side for i, side in enumerate(sides)]
         try:
-            moved = numbers.reshape(shape)
+            moved: Numbers = numbers.reshape(tuple(shape))
         except ValueError:
             raise Unlike(f"{name} is reshaped with its batch") from None
-        require(moved.shape[0] == 1, f"{name} is reshaped with its batch")
+        require(len(moved) == 1, f"{name} is reshaped with its batch")
         return moved
 
     # ---- attention ---------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class HeadReader:
         require(base == key_base == value_base, "queries, keys and values have no common product")
         require(base in self.made and query.ndim == 4, "attention is not over rows")
         at, shape = self.made[base]
-        _, heads, rows, depth = query.shape
+        heads, rows, depth = (int(side) for side in query.shape[1:])
         width = heads * depth
         require(shape == (rows, 3 * width), "queries, keys and values are of other sizes")
         parts = _numbers((rows, 3, heads, depth)).transpose(2, 0, 3, 1, 4)
@@ -260,11 +260,10 @@ class HeadReader:
         require(same, "queries or values are in another order")
         require(np.array_equal(key, parts[1].swapaxes(2, 3)), "keys are in another order")
         if name not in self.made:
-            self.made[name] = self._add(
-                "attention", (rows, width), [at], heads=heads, scale=scale
-            )
+            self.made[name] = self._add("attention", (rows, width), [at], heads=heads, scale=scale)
         self._turned.add(name)
-        return _numbers((rows, heads, depth)).swapaxes(1, 2)
+        order: Numbers = _numbers((rows, heads, depth)).swapaxes(1, 2)
+        return order
 
 
 def _numbers(shape: Shape) -> Numbers:

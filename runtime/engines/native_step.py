@@ -1,6 +1,6 @@
-"""Decoder steps by this project's own C++ kernels on the CPU, behind ONNX Runtime's encoder.
+"""Decoder steps by this project's own C++ kernels on the CPU, and encoders where they can.
 
-Weights come from the bundle's decoder graph and are packed once. Beam search and steps run in one
+Weights come from the bundle's graphs and are packed once. Beam search and steps run in one
 call without the GIL; see docs/cpu_engine.md and runtime/native/step_decoder.h.
 """
 
@@ -20,8 +20,8 @@ from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.engines.base import Encoded, RunnerCache
 from edgecap.runtime.engines.contract import check_contract, check_tables
 from edgecap.runtime.engines.cuda_spec import DecoderSpec, TransformerSpec
+from edgecap.runtime.engines.native_encoder import Encoder, open_encoder
 from edgecap.runtime.engines.native_spec import packed, read_spec
-from edgecap.runtime.engines.onnx import describe_graph, open_session
 from edgecap.runtime.engines.onnx_weights import describe_model, load_model, stores_whole_numbers
 from edgecap.runtime.engines.threads import thread_count
 from edgecap.runtime.errors import EngineError, OptionsError
@@ -34,7 +34,7 @@ VARIABLE = "EDGECAP_NATIVE_PRECISION"
 
 
 class NativeStepEngine:
-    """ONNX Runtime's encoder and own decoder steps on the CPU; an ``Engine``.
+    """Own decoder steps on the CPU, and what ``open_encoder`` gives before them; an ``Engine``.
 
     bundle : a checked bundle
     threads : of the encoder and of the steps; by default the physical cores at hand, at most 4
@@ -44,6 +44,8 @@ class NativeStepEngine:
         "fp32" are of the weights, with inputs in float32
     head_precision : of the last matrix, that reads words; by default as the others
     kernel : how whole numbers are multiplied, one of ``kernels()``; by default the fastest
+    own_encoder : False leaves every encoder to ONNX Runtime; else own kernels run those of int8
+        bundles that they can, in "int8"
 
     Keys, values, norms and sums besides those of whole numbers are float32. Runners are cached for
     each (B, K), so an engine serves one decode at a time, as ``OnnxEngine`` does.
@@ -60,6 +62,7 @@ class NativeStepEngine:
         precision: str | None = None,
         head_precision: str | None = None,
         kernel: str = "",
+        own_encoder: bool = True,
     ) -> None:
         manifest = bundle.manifest
         self.image_size = manifest.image.size
@@ -69,17 +72,21 @@ class NativeStepEngine:
         asked = precision if precision is not None else os.environ.get(VARIABLE) or None
         self.precision = _precision(asked or "fp32")
         native = _native()
-        file, decoder_file = manifest.graphs.encoder.file, manifest.graphs.decoder.file
+        decoder_file = manifest.graphs.decoder.file
         model = load_model(bundle.files[decoder_file], decoder_file)
         spec = read_spec(bundle, model)
         if asked is None and stores_whole_numbers(model):
             self.precision = "int8"
-        self._encoder = open_session(bundle.files[file], file, self.threads)
-        real = describe_graph(self._encoder, file)
-        check_tables(manifest, real, describe_model(model, decoder_file))
+        self.encoder: Encoder = open_encoder(
+            bundle,
+            native,
+            threads=self.threads,
+            kernel=kernel,
+            whole=own_encoder and self.precision == "int8",
+        )
+        check_tables(manifest, self.encoder.table, describe_model(model, decoder_file))
         check_contract(manifest)
         del model
-        self._encoder_outputs = [spec.name for spec in manifest.graphs.encoder.outputs]
         try:
             self._decoder = native.StepDecoder(
                 packed(spec, self.max_positions),
@@ -109,9 +116,7 @@ class NativeStepEngine:
 
     def encode(self, images: npt.NDArray[np.uint8]) -> Encoded:
         """Run the encoder on uint8 [B, S, S, 3] RGB pixels. Safe to call from several threads."""
-        outputs = self._encoder.run(self._encoder_outputs, {"image": images})
-        named = dict(zip(self._encoder_outputs, outputs, strict=True))
-        return Encoded.of(len(images), named)
+        return Encoded.of(len(images), self.encoder.run(images))
 
     def begin(self, encoded: Encoded, beams: int) -> NativeStepRunner:
         """Set up a decode of ``encoded`` with K = ``beams``; ends the last one of the same size."""

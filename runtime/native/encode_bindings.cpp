@@ -28,9 +28,6 @@ using Pixels = nb::ndarray<const uint8_t, nb::ndim<4>, nb::c_contig, nb::device:
 using Results = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Index = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-// Products of fewer inputs stay in floats: whole numbers would cost more to make than they save.
-constexpr int kFewInputs = 48;
-
 MapSize GetSize(nb::handle from) {
   const auto [height, width, channels] = nb::cast<std::tuple<int, int, int>>(from);
   if (std::min({height, width, channels}) < 1) throw std::invalid_argument("an empty map");
@@ -40,21 +37,6 @@ MapSize GetSize(nb::handle from) {
 std::vector<float> Copy(const StepFloats& array, size_t count) {
   if (array.size() != count) throw std::invalid_argument("an array has another length");
   return {array.data(), array.data() + count};
-}
-
-// A source in bytes counts from its zero point: what that adds to each sum comes off the bias.
-void TakeZeroOff(const MapBytes& source, Matrix* m) {
-  const int less = m->biased ? 128 : 0;
-  for (int o = 0; o < m->outputs; ++o) {
-    const uint8_t* block =
-        m->weights.as<uint8_t>() + static_cast<size_t>(o / kLanes) * m->depth * kLanes;
-    int32_t sum = 0;
-    for (int i = 0; i < m->inputs; ++i) {
-      const uint8_t byte = block[(i / 4 * kLanes + o % kLanes) * 4 + i % 4];
-      sum += less != 0 ? byte - less : static_cast<int8_t>(byte);
-    }
-    m->bias[o] -= static_cast<float>(sum * source.zero) * (m->scales[o] * source.scale);
-  }
 }
 
 Convolution GetConvolution(const nb::dict& from, const std::vector<Convolution>& before,
@@ -68,13 +50,9 @@ Convolution GetConvolution(const nb::dict& from, const std::vector<Convolution>&
   std::tie(c.top, c.left) = nb::cast<std::pair<int, int>>(from["before"]);
   c.in = GetSize(from["in"]);
   c.out = GetSize(from["out"]);
+  std::tie(c.rounded.scale, c.rounded.zero) = nb::cast<std::pair<float, int>>(from["rounded"]);
   std::tie(c.bytes.scale, c.bytes.zero) = nb::cast<std::pair<float, int>>(from["bytes"]);
-  if (std::min({c.kernel_height, c.kernel_width, c.stride_height, c.stride_width}) < 1 ||
-      std::min(c.top, c.left) < 0 || c.top >= c.kernel_height || c.left >= c.kernel_width ||
-      (c.out.height - 1) * c.stride_height - c.top >= c.in.height ||
-      (c.out.width - 1) * c.stride_width - c.left >= c.in.width) {
-    throw std::invalid_argument("a kernel leaves its map");
-  }
+  c.Check();
   if (c.source >= static_cast<int>(before.size())) {
     throw std::invalid_argument("a map is read before it is made");
   }
@@ -92,11 +70,7 @@ Convolution GetConvolution(const nb::dict& from, const std::vector<Convolution>&
   if (weight.size() != static_cast<size_t>(c.out.channels) * inputs) {
     throw std::invalid_argument("a kernel has another size");
   }
-  const MapBytes bytes = c.source < 0 ? MapBytes{} : before[c.source].bytes;
-  const bool whole = bytes || inputs >= kFewInputs;
-  c.matrix = Pack(weight.data(), bias.data(), c.out.channels, inputs,
-                  whole ? Precision::kInt8 : Precision::kFloat, kernel);
-  if (bytes) TakeZeroOff(bytes, &c.matrix);
+  c.Pack(weight.data(), bias.data(), c.source < 0 ? MapBytes{} : before[c.source].bytes, kernel);
   return c;
 }
 

@@ -28,8 +28,8 @@ struct MapBytes {
   explicit operator bool() const { return scale > 0.0f; }
 };
 
-// out = relu(convolution(source) + bias + residual), where it has them. A map's number is that of
-// the convolution that gives it.
+// out = relu(rounded(convolution(source) + bias) + residual), where it has them. A map's number is
+// that of the convolution that gives it.
 struct Convolution {
   int source = -1;    // -1 : the picture
   int residual = -1;  // a map of this one's size; -1 : none
@@ -42,7 +42,8 @@ struct Convolution {
   int left = 0;
   MapSize in;
   MapSize out;
-  MapBytes bytes;  // of what it gives
+  MapBytes rounded;  // of what its sums are rounded to before all that follows
+  MapBytes bytes;    // of what it gives
 
   // All channels with all: [out, kernel_height * kernel_width * in] in that order. In int8 the
   // inputs of a place get a scale of their own, or that of a source in bytes, whose zero point is
@@ -51,6 +52,12 @@ struct Convolution {
   // A channel alone: [kernel_height * kernel_width, channels], and a bias a channel.
   std::vector<float> taps;
   std::vector<float> bias;
+
+  // Throws std::invalid_argument for a kernel that leaves its map.
+  void Check() const;
+  // Makes the matrix of weights [out, kernel_height * kernel_width * in]. source : of that map
+  void Pack(const float* weights, const float* biases, MapBytes source, const WholeKernel& kernel);
+
   bool depthwise() const { return !taps.empty(); }
   // Whether a place's inputs lie together in its source.
   bool pointwise() const {

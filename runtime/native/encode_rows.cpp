@@ -17,61 +17,127 @@ typedef float Floats __attribute__((vector_size(64)));
 // 1.5 * 2^23: adding it rounds a float to a whole number in its low bits.
 constexpr float kRound = 12582912.0f;
 
+typedef int32_t Wholes __attribute__((vector_size(64)));
+typedef int8_t Bytes __attribute__((vector_size(16)));
+
+EDGECAP_INLINE Floats ToFloats(Wholes x) { return __builtin_convertvector(x, Floats); }
+EDGECAP_INLINE Floats ToFloats(Floats x) { return x; }
+EDGECAP_INLINE float ToFloats(int32_t x) { return static_cast<float>(x); }
+EDGECAP_INLINE float ToFloats(float x) { return x; }
+
+template <typename To, typename From>
+EDGECAP_INLINE To Load(const From* from) {
+  To value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
 enum class Residual { kNone, kFloats, kBytes };
+
+// What is the same for all channels of a tile.
+struct Common {
+  explicit Common(const TileEnd& end)
+      : residual_scale(end.residual_scale.scale),
+        residual_shift(-end.residual_scale.scale * static_cast<float>(end.residual_scale.zero)),
+        rounded(end.rounded),
+        rounded_inverse(end.rounded ? 1.0f / end.rounded.scale : 1.0f),
+        rounded_scale(end.rounded.scale),
+        rounded_low(-128.0f - static_cast<float>(end.rounded.zero)),
+        rounded_high(127.0f - static_cast<float>(end.rounded.zero)),
+        inverse(end.bytes != nullptr ? 1.0f / end.scale.scale : 1.0f),
+        low(end.bytes != nullptr ? -128.0f - static_cast<float>(end.scale.zero) : -FLT_MAX),
+        high(127.0f - static_cast<float>(end.scale.zero)),
+        shift(end.scale.zero - 0x4b400000) {
+    if (end.relu) low = std::max(0.0f, low);
+  }
+
+  float residual_scale, residual_shift;
+  bool rounded;
+  float rounded_inverse, rounded_scale, rounded_low, rounded_high;
+  float inverse, low, high;
+  int32_t shift;
+};
+
+// 16 channels, or one: the values' types say which. Bytes are rounded to nearest, ties to even, as
+// QuantizeLinear does; a NaN becomes the smallest.
+template <Residual kResidual, bool kBias, bool kBytes, typename Value, typename Whole,
+          typename Byte, typename Sums>
+EDGECAP_INLINE void EndChannels(const Sums& sums, float row_scale, int i, int at,
+                                const Common& common, const TileEnd& end) {
+  Value value = ToFloats(sums);
+  if constexpr (!std::is_same_v<Sums, Value>) {
+    value *= Load<Value>(end.scales + i) * row_scale;
+  }
+  if constexpr (kBias) value += Load<Value>(end.bias + i);
+  if (common.rounded) {
+    const Value low = Value{} + common.rounded_low;
+    const Value high = Value{} + common.rounded_high;
+    value *= common.rounded_inverse;
+    value = value > low ? value : low;
+    value = value < high ? value : high;
+    value = (value + kRound - kRound) * common.rounded_scale;
+  }
+  if constexpr (kResidual == Residual::kFloats) value += Load<Value>(end.residual + at + i);
+  if constexpr (kResidual == Residual::kBytes) {
+    const Byte bytes = Load<Byte>(end.residual_bytes + at + i);
+    if constexpr (std::is_same_v<Value, float>) {
+      value += static_cast<float>(bytes) * common.residual_scale + common.residual_shift;
+    } else {
+      value += ToFloats(__builtin_convertvector(bytes, Whole)) * common.residual_scale +
+               common.residual_shift;
+    }
+  }
+  if constexpr (!kBytes) {
+    const Value low = Value{} + common.low;
+    value = value > low ? value : low;
+    std::memcpy(end.floats + at + i, &value, sizeof(value));
+  } else {
+    const Value low = Value{} + common.low;
+    const Value high = Value{} + common.high;
+    Value scaled = value * common.inverse;
+    scaled = scaled > low ? scaled : low;
+    scaled = scaled < high ? scaled : high;
+    scaled += kRound;
+    Whole bits;
+    std::memcpy(&bits, &scaled, sizeof(bits));
+    bits += common.shift;
+    Byte bytes;
+    if constexpr (std::is_same_v<Value, float>) {
+      bytes = static_cast<Byte>(bits);
+    } else {
+      bytes = __builtin_convertvector(bits, Byte);
+    }
+    std::memcpy(end.bytes + at + i, &bytes, sizeof(bytes));
+  }
+}
 
 // One place of a tile; all that differs between convolutions is known to the compiler.
 template <typename Sum, Residual kResidual, bool kBias, bool kBytes>
-EDGECAP_INLINE void EndPlace(const Sum* __restrict sums, float row_scale, int count, int at,
-                             const TileEnd& end) {
-  const float* __restrict scales = end.scales;
-  const float* __restrict bias = end.bias;
-  const float* __restrict residual = end.residual + (kResidual == Residual::kFloats ? at : 0);
-  const int8_t* __restrict whole = end.residual_bytes + (kResidual == Residual::kBytes ? at : 0);
-  const float residual_scale = end.residual_scale.scale;
-  const float residual_shift = -residual_scale * static_cast<float>(end.residual_scale.zero);
-  // Round to nearest, ties to even, as QuantizeLinear does; a NaN becomes the smallest.
-  const float zero = static_cast<float>(end.scale.zero);
-  const float inverse = kBytes ? 1.0f / end.scale.scale : 1.0f;
-  const float least = kBytes ? -128.0f - zero : -FLT_MAX;
-  const float low = end.relu ? std::max(0.0f, least) : least;
-  const float high = 127.0f - zero;
-  const int32_t shift = end.scale.zero - 0x4b400000;
-  int8_t* __restrict bytes = end.bytes + (kBytes ? at : 0);
-  float* __restrict floats = end.floats + (kBytes ? 0 : at);
-  for (int i = 0; i < count; ++i) {
-    float value = static_cast<float>(sums[i]);
-    if constexpr (std::is_same_v<Sum, int32_t>) value *= scales[i] * row_scale;
-    if constexpr (kBias) value += bias[i];
-    if constexpr (kResidual == Residual::kFloats) value += residual[i];
-    if constexpr (kResidual == Residual::kBytes) {
-      value += static_cast<float>(whole[i]) * residual_scale + residual_shift;
-    }
-    if constexpr (kBytes) {
-      float scaled = value * inverse;
-      scaled = scaled > low ? scaled : low;
-      scaled = scaled < high ? scaled : high;
-      const float shifted = scaled + kRound;
-      int32_t bits;
-      std::memcpy(&bits, &shifted, sizeof(bits));
-      bytes[i] = static_cast<int8_t>(bits + shift);
-    } else {
-      floats[i] = value > low ? value : low;
-    }
+EDGECAP_INLINE void EndPlace(const Sum* sums, float row_scale, int count, int at,
+                             const Common& common, const TileEnd& end) {
+  using Sums = std::conditional_t<std::is_same_v<Sum, float>, Floats, Wholes>;
+  int i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    EndChannels<kResidual, kBias, kBytes, Floats, Wholes, Bytes>(Load<Sums>(sums + i), row_scale, i,
+                                                                 at, common, end);
+  }
+  for (; i < count; ++i) {
+    EndChannels<kResidual, kBias, kBytes, float, int32_t, int8_t>(sums[i], row_scale, i, at, common,
+                                                                  end);
   }
 }
 
 template <typename Sum, Residual kResidual, bool kBytes>
 EDGECAP_INLINE void EndPlaces(const Sum* sums, int rows, int count, int stride,
                               const TileEnd& end) {
+  const Common common(end);
   for (int r = 0; r < rows; ++r) {
     const Sum* from = sums + r * kTileOutputs;
     const float row_scale = end.row_scales == nullptr ? 1.0f : end.row_scales[r];
     if (end.bias == nullptr) {
-      EndPlace<Sum, kResidual, false, kBytes>(from, row_scale, count, r * stride, end);
-    } else if (count == kTileOutputs) {  // a length that the compiler knows
-      EndPlace<Sum, kResidual, true, kBytes>(from, row_scale, kTileOutputs, r * stride, end);
+      EndPlace<Sum, kResidual, false, kBytes>(from, row_scale, count, r * stride, common, end);
     } else {
-      EndPlace<Sum, kResidual, true, kBytes>(from, row_scale, count, r * stride, end);
+      EndPlace<Sum, kResidual, true, kBytes>(from, row_scale, count, r * stride, common, end);
     }
   }
 }

@@ -13,6 +13,7 @@ struct TileEnd {
   const float* scales = nullptr;  // of whole sums: scales[channel] * row_scales[place]
   const float* row_scales = nullptr;
   const float* bias = nullptr;  // null where it is in the sums
+  MapBytes rounded;             // of the sums, before all that follows
   const float* residual = nullptr;
   const int8_t* residual_bytes = nullptr;  // one of the two, or none
   MapBytes residual_scale;

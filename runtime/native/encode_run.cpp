@@ -55,22 +55,6 @@ void CopyPatch(const Convolution& c, const T* map, int place, T outside, T* patc
 
 }  // namespace
 
-size_t EncoderModel::bytes() const {
-  size_t total = 0;
-  for (const Convolution& c : convolutions) {
-    total += c.matrix.weights.bytes() + sizeof(float) * (c.matrix.scales.size() + c.taps.size());
-  }
-  for (const HeadStep& step : steps) {
-    total += step.matrix.weights.bytes() + sizeof(float) * step.weight.size();
-  }
-  return total;
-}
-
-size_t EncoderModel::values(const HeadResult& result) const {
-  if (result.map >= 0) return convolutions[result.map].out.values();
-  return result.index.empty() ? steps[result.step].values() : result.index.size();
-}
-
 EncoderRun::EncoderRun(const EncoderModel& model, StepPool& pool, const WholeKernel& kernel)
     : model_(model), pool_(pool), kernel_(kernel), head_(model, pool, kernel) {
   Plan();
@@ -301,6 +285,7 @@ TileEnd EncoderRun::End(int at, size_t to) {
   const Convolution& c = model_.convolutions[at];
   TileEnd end;
   end.relu = c.relu;
+  end.rounded = c.rounded;
   end.scale = c.bytes;
   if (c.bytes) {
     end.bytes = At<int8_t>(at) + to;

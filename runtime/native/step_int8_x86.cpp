@@ -60,7 +60,11 @@ EDGECAP_VNNI int32_t VnniSum(const int8_t* x, int count) {
     const __mmask64 rest = (uint64_t{1} << (count - i)) - 1;
     total = _mm512_dpbusd_epi32(total, ones, _mm512_maskz_loadu_epi8(rest, x + i));
   }
-  return _mm512_reduce_add_epi32(total);
+  alignas(64) int32_t lanes[kLanes];
+  _mm512_store_si512(lanes, total);
+  int32_t sum = 0;
+  for (int32_t lane : lanes) sum += lane;
+  return sum;
 }
 
 // Four outputs of four inputs a quarter of 16 bytes; pairs of products are summed in 32 bits, the
