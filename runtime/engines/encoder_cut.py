@@ -43,7 +43,7 @@ def cut_encoder(model: Any, size: int) -> Cut:
     reader = ChainReader(model, size)
     reader.read()
     all_ = sum(node.op_type == "Conv" for node in reader.nodes)
-    require(len(reader.chain) >= LEAST, f"it has {all_} convolutions, a backbone has more")
+    require(all_ >= LEAST, f"it has {all_} convolutions, a backbone has more")
     require(len(reader.chain) == all_, "its convolutions are no chain with Relu and Add alone")
     picture = reader.seen
     require(picture is not None, "its convolutions do not see the picture")

@@ -83,7 +83,9 @@ def test_without_a_driver_own_steps_on_the_cpu_are_taken_quietly(
     assert (choice.asked, choice.engine, choice.notice) == ("auto", "native", "")
     assert [p.engine for p in choice.passed_over] == list(ON_GPU)
     assert all("no CUDA driver on this machine" in p.why for p in choice.passed_over)
-    assert choice.lines()[0].startswith("native: encoder: own CPU kernels in int8; decoder: own CPU")
+    assert choice.lines()[0].startswith(
+        "native: encoder: own CPU kernels in int8; decoder: own CPU"
+    )
     assert choice.lines()[1:] == [f"passed over {', '.join(ON_GPU)}: {driver_problem()}"]
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
