@@ -262,4 +262,32 @@ EDGECAP_STEP_CLONES void DepthwisePlace(const Convolution& c, const float* corne
   }
 }
 
+bool IsRow3(const Convolution& c) {
+  return c.kernel_height == 3 && c.kernel_width == 3 && c.in.channels % kLanes == 0;
+}
+
+// A block's taps stay in registers; the sums have the order of DepthwisePlace.
+EDGECAP_STEP_CLONES void DepthwiseRow3(const Convolution& c, const float* map, int first, int last,
+                                       float* out) {
+  const ptrdiff_t channels = c.in.channels;
+  const ptrdiff_t row = c.in.width * channels;
+  const Floats low = Floats{} + (c.relu ? 0.0f : -FLT_MAX);
+  for (int channel = 0; channel < channels; channel += kLanes) {
+    Floats taps[9];
+    for (int i = 0; i < 9; ++i) taps[i] = Load<Floats>(c.taps.data() + i * channels + channel);
+    const Floats bias = Load<Floats>(c.bias.data() + channel);
+    for (int x = first; x < last; ++x) {
+      const float* from = map + (x * c.stride_width - c.left) * channels + channel;
+      Floats sum = bias;
+      for (int ky = 0; ky < 3; ++ky) {
+        for (int kx = 0; kx < 3; ++kx) {
+          sum += Load<Floats>(from + ky * row + kx * channels) * taps[3 * ky + kx];
+        }
+      }
+      sum = sum > low ? sum : low;
+      std::memcpy(out + x * channels + channel, &sum, sizeof(sum));
+    }
+  }
+}
+
 }  // namespace edgecap

@@ -44,4 +44,10 @@ void BoxRow(const uint8_t* pixels, int width, int box, const float* scale, const
 void DepthwisePlace(const Convolution& c, const float* corner, int from, int to, int left,
                     int right, float* out);
 
+// Places `first` to `last` of a row of such a convolution of 3 x 3 whose kernel is inside of the
+// map there, with the activation. map : the row and column 0 under the kernel's first row; out : of
+// the row's first place
+void DepthwiseRow3(const Convolution& c, const float* map, int first, int last, float* out);
+bool IsRow3(const Convolution& c);
+
 }  // namespace edgecap

@@ -9,7 +9,8 @@
 namespace edgecap {
 namespace {
 
-constexpr int kMostRows = 32;     // places of a part
+constexpr int kMostRows = 32;  // places of a part
+constexpr size_t kSlack = 64;
 constexpr int kPartsAThread = 4;  // so that a thread that is put aside holds few up
 
 // Of one thread, for one part at a time.
@@ -21,7 +22,8 @@ struct Scratch {
 
   template <typename T>
   static T* Fit(Aligned* memory, size_t count) {
-    if (memory->bytes() < count * sizeof(T)) *memory = Aligned(count * sizeof(T));
+    const size_t bytes = count * sizeof(T) + kSlack;
+    if (memory->bytes() < bytes) *memory = Aligned(bytes);
     return memory->as<T>();
   }
 };
@@ -31,7 +33,15 @@ Scratch& ThreadScratch() {
   return scratch;
 }
 
-// A place's inputs, kernel row by kernel row; `outside` where the kernel leaves the map.
+// In whole chunks: both have kSlack bytes more than are asked for.
+inline void CopyChunks(const void* from, size_t bytes, void* to) {
+  for (size_t i = 0; i < bytes; i += kSlack) {
+    std::memcpy(static_cast<char*>(to) + i, static_cast<const char*>(from) + i, kSlack);
+  }
+}
+
+// A place's inputs, kernel row by kernel row; `outside` where the kernel leaves the map. What lies
+// behind the patch is written over, too: patches are copied in order.
 template <typename T>
 void CopyPatch(const Convolution& c, const T* map, int place, T outside, T* patch) {
   const int y = place / c.out.width * c.stride_height - c.top;
@@ -40,6 +50,16 @@ void CopyPatch(const Convolution& c, const T* map, int place, T outside, T* patc
   const int before = std::min(c.kernel_width, std::max(0, -x));
   const int after = std::min(c.kernel_width - before, std::max(0, x + c.kernel_width - c.in.width));
   const int inside = c.kernel_width - before - after;
+  if (inside == c.kernel_width && y >= 0 && y + c.kernel_height <= c.in.height) {
+    const T* from = map + (static_cast<size_t>(y) * c.in.width + x) * channels;
+    const size_t bytes = sizeof(T) * inside * channels;
+    for (int row = 0; row < c.kernel_height; ++row) {
+      CopyChunks(from, bytes, patch);
+      from += static_cast<size_t>(c.in.width) * channels;
+      patch += inside * channels;
+    }
+    return;
+  }
   for (int row = y; row < y + c.kernel_height; ++row) {
     if (row < 0 || row >= c.in.height) {
       std::fill(patch, patch + c.kernel_width * channels, outside);
@@ -118,7 +138,7 @@ void EncoderRun::Plan() {
       if (last[map] == i || (map == i + 1 && last[map] < 0)) free.push_back(maps_[map].slot);
     }
   }
-  for (size_t bytes : sizes) slots_.emplace_back(bytes);
+  for (size_t bytes : sizes) slots_.emplace_back(bytes + kSlack);
 }
 
 void EncoderRun::Run(const uint8_t* pixels, const std::vector<float*>& results) {
@@ -269,9 +289,14 @@ void EncoderRun::Dense(int at) {
           EndTile(sums, here, channels, m.outputs, end);
           continue;
         }
-        kernel_.product(m.weights.as<uint8_t>() + static_cast<size_t>(channel) * m.depth,
-                        m.depth / 4, blocks, inputs.whole + start, inputs.stride, inputs.sums + row,
-                        here, whole);
+        const uint8_t* weights = m.weights.as<uint8_t>() + static_cast<size_t>(channel) * m.depth;
+        const int8_t* x = inputs.whole + start;
+        if (c.more) {
+          kernel_.more(weights, m.depth / 4, blocks, x, inputs.stride, here, whole);
+        } else {
+          kernel_.product(weights, m.depth / 4, blocks, x, inputs.stride, inputs.sums + row, here,
+                          whole);
+        }
         end.scales = m.scales.data() + channel;
         end.row_scales = inputs.scales + row;
         EndTile(whole, here, channels, m.outputs, end);
@@ -324,15 +349,27 @@ void EncoderRun::Depthwise(int at) {
       map = wide;
       origin = 0;
     }
+    const size_t row = static_cast<size_t>(y) * c.out.width * channels;
+    // Where the whole kernel is inside, most often, and nothing else is to be done.
+    const bool plain = !c.rounded && !c.bytes && c.residual < 0;
+    int first = 0;
+    int last = 0;
+    if (plain && from == 0 && to == c.kernel_height && IsRow3(c)) {
+      first = (c.left + c.stride_width - 1) / c.stride_width;
+      last = (c.in.width - c.kernel_width + c.left) / c.stride_width + 1;
+      last = std::max(first, std::min(last, c.out.width));
+      DepthwiseRow3(c, map + origin * channels, first, last, At<float>(at) + row);
+    }
     float* value = Scratch::Fit<float>(&scratch.whole, channels);
     for (int x = 0; x < c.out.width; ++x) {
+      if (x == first) x = last;
+      if (x == c.out.width) break;
       const int column = x * c.stride_width - c.left;
       DepthwisePlace(c, map + (origin + column) * channels, from, to, std::max(0, -column),
                      std::min(c.kernel_width, c.in.width - column), value);
-      const size_t place = (static_cast<size_t>(y) * c.out.width + x) * channels;
-      for (int first = 0; first < channels; first += kTileOutputs) {
-        EndTile(value + first, 1, std::min(kTileOutputs, channels - first), channels,
-                End(at, place + first));
+      for (int channel = 0; channel < channels; channel += kTileOutputs) {
+        EndTile(value + channel, 1, std::min(kTileOutputs, channels - channel), channels,
+                End(at, row + static_cast<size_t>(x) * channels + channel));
       }
     }
   });

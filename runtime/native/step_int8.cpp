@@ -30,7 +30,7 @@ void Portable(const uint8_t* weights, int groups, int blocks, const int8_t* x, i
 std::vector<WholeKernel> Find() {
   std::vector<WholeKernel> kernels;
   AddProcessorKernels(&kernels);
-  kernels.push_back({"portable", false, Portable, SumWhole});
+  kernels.push_back({"portable", false, Portable, SumWhole, nullptr});
   return kernels;
 }
 

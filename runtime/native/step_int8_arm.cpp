@@ -122,8 +122,8 @@ bool HasDot() {
 }  // namespace
 
 void AddProcessorKernels(std::vector<WholeKernel>* kernels) {
-  if (HasDot()) kernels->push_back({"neon-dot", false, Dot, SumWhole});
-  kernels->push_back({"neon", false, Neon, SumWhole});
+  if (HasDot()) kernels->push_back({"neon-dot", false, Dot, SumWhole, nullptr});
+  kernels->push_back({"neon", false, Neon, SumWhole, nullptr});
 }
 
 }  // namespace edgecap

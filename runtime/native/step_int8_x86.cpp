@@ -22,12 +22,14 @@ inline int32_t Four(const int8_t* x) {
   return four;
 }
 
-template <int kRows, int kBlocks>
+// kMore : the weights are signed and the inputs get 128 more, else the other way round.
+template <int kRows, int kBlocks, bool kMore>
 EDGECAP_VNNI void VnniTile(const uint8_t* weights, int groups, const int8_t* x, int stride,
                            const int32_t* sums, int32_t* result) {
   __m512i total[kRows][kBlocks];
   for (int r = 0; r < kRows; ++r) {
-    for (int b = 0; b < kBlocks; ++b) total[r][b] = _mm512_set1_epi32(-128 * sums[r]);
+    const __m512i first = kMore ? _mm512_setzero_si512() : _mm512_set1_epi32(-128 * sums[r]);
+    for (int b = 0; b < kBlocks; ++b) total[r][b] = first;
   }
   const size_t block = static_cast<size_t>(groups) * 64;
   for (int g = 0; g < groups; ++g) {
@@ -36,9 +38,12 @@ EDGECAP_VNNI void VnniTile(const uint8_t* weights, int groups, const int8_t* x, 
       w[b] = _mm512_load_si512(weights + b * block + static_cast<size_t>(g) * 64);
     }
     for (int r = 0; r < kRows; ++r) {
-      const __m512i value = _mm512_set1_epi32(Four(x + static_cast<size_t>(r) * stride + g * 4));
+      const int32_t four = Four(x + static_cast<size_t>(r) * stride + g * 4);
+      const __m512i value =
+          _mm512_set1_epi32(kMore ? four ^ static_cast<int32_t>(0x80808080u) : four);
       for (int b = 0; b < kBlocks; ++b) {
-        total[r][b] = _mm512_dpbusd_epi32(total[r][b], w[b], value);
+        total[r][b] = kMore ? _mm512_dpbusd_epi32(total[r][b], value, w[b])
+                            : _mm512_dpbusd_epi32(total[r][b], w[b], value);
       }
     }
   }
@@ -126,33 +131,44 @@ EDGECAP_AVX2 void Avx2Block(const uint8_t* weights, int groups, const int8_t* x,
   }
 }
 
-template <int kRows>
-void VnniRows(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
-              const int32_t* sums, int32_t* result) {
+template <int kRows, bool kMore>
+void VnniBlocks(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
+                const int32_t* sums, int32_t* result) {
   switch (blocks) {
     case 1:
-      return VnniTile<kRows, 1>(weights, groups, x, stride, sums, result);
+      return VnniTile<kRows, 1, kMore>(weights, groups, x, stride, sums, result);
     case 2:
-      return VnniTile<kRows, 2>(weights, groups, x, stride, sums, result);
+      return VnniTile<kRows, 2, kMore>(weights, groups, x, stride, sums, result);
     case 3:
-      return VnniTile<kRows, 3>(weights, groups, x, stride, sums, result);
+      return VnniTile<kRows, 3, kMore>(weights, groups, x, stride, sums, result);
     default:
-      return VnniTile<kRows, kTileBlocks>(weights, groups, x, stride, sums, result);
+      return VnniTile<kRows, kTileBlocks, kMore>(weights, groups, x, stride, sums, result);
+  }
+}
+
+template <bool kMore>
+void VnniRows(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
+              const int32_t* sums, int rows, int32_t* result) {
+  switch (rows) {
+    case 1:
+      return VnniBlocks<1, kMore>(weights, groups, blocks, x, stride, sums, result);
+    case 2:
+      return VnniBlocks<2, kMore>(weights, groups, blocks, x, stride, sums, result);
+    case 3:
+      return VnniBlocks<3, kMore>(weights, groups, blocks, x, stride, sums, result);
+    default:
+      return VnniBlocks<4, kMore>(weights, groups, blocks, x, stride, sums, result);
   }
 }
 
 void Vnni(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
           const int32_t* sums, int rows, int32_t* result) {
-  switch (rows) {
-    case 1:
-      return VnniRows<1>(weights, groups, blocks, x, stride, sums, result);
-    case 2:
-      return VnniRows<2>(weights, groups, blocks, x, stride, sums, result);
-    case 3:
-      return VnniRows<3>(weights, groups, blocks, x, stride, sums, result);
-    default:
-      return VnniRows<4>(weights, groups, blocks, x, stride, sums, result);
-  }
+  VnniRows<false>(weights, groups, blocks, x, stride, sums, rows, result);
+}
+
+void VnniMore(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride, int rows,
+              int32_t* result) {
+  VnniRows<true>(weights, groups, blocks, x, stride, nullptr, rows, result);
 }
 
 void Avx512(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
@@ -194,9 +210,9 @@ void AddProcessorKernels(std::vector<WholeKernel>* kernels) {
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512vl");
   if (wide && __builtin_cpu_supports("avx512vnni"))
-    kernels->push_back({"avx512vnni", true, Vnni, VnniSum});
-  if (wide) kernels->push_back({"avx512", true, Avx512, SumWhole});
-  if (__builtin_cpu_supports("avx2")) kernels->push_back({"avx2", true, Avx2, SumWhole});
+    kernels->push_back({"avx512vnni", true, Vnni, VnniSum, VnniMore});
+  if (wide) kernels->push_back({"avx512", true, Avx512, SumWhole, nullptr});
+  if (__builtin_cpu_supports("avx2")) kernels->push_back({"avx2", true, Avx2, SumWhole, nullptr});
 }
 
 }  // namespace edgecap

@@ -73,6 +73,10 @@ struct WholeKernel {
   void (*product)(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
                   const int32_t* sums, int rows, int32_t* result);
   int32_t (*sum)(const int8_t* x, int count);
+  // Where it is not null: the product of inputs that are 128 more than x by weights as they are,
+  // not biased, which needs no sums.
+  void (*more)(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
+               int rows, int32_t* result);
 };
 int32_t SumWhole(const int8_t* x, int count);
 
@@ -85,9 +89,13 @@ const WholeKernel& ChooseWholeKernel(const std::string& name);
 void AddProcessorKernels(std::vector<WholeKernel>* kernels);
 
 // Packs float weights [outputs, inputs]; bias [outputs] or null. int8 has a scale an output, its
-// largest weight / 127.
+// largest weight / 127. biased : as the kernel's function wants them
 Matrix Pack(const float* weights, const float* bias, int outputs, int inputs, Precision precision,
-            const WholeKernel& kernel);
+            bool biased);
+inline Matrix Pack(const float* weights, const float* bias, int outputs, int inputs,
+                   Precision precision, const WholeKernel& kernel) {
+  return Pack(weights, bias, outputs, inputs, precision, kernel.biased);
+}
 
 // The same tile of floats, by the matrix's precision (not kInt8); x in float, `stride` floats.
 void FloatTile(const Matrix& matrix, int first_block, int blocks, const float* x, int stride,

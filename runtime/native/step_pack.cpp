@@ -98,14 +98,14 @@ WholeRow Quantise(const float* x, int count, int depth, int8_t* q) {
 }
 
 Matrix Pack(const float* weights, const float* bias, int outputs, int inputs, Precision precision,
-            const WholeKernel& kernel) {
+            bool biased) {
   if (outputs < 1 || inputs < 1) throw std::invalid_argument("a matrix without rows or columns");
   Matrix m;
   m.precision = precision;
   m.outputs = outputs;
   m.inputs = inputs;
   m.depth = (inputs + 3) / 4 * 4;
-  m.biased = precision == Precision::kInt8 && kernel.biased;
+  m.biased = precision == Precision::kInt8 && biased;
   const size_t lanes = static_cast<size_t>(m.blocks()) * kLanes;
   const size_t size = precision == Precision::kFloat      ? 4
                       : precision == Precision::kBfloat16 ? 2
