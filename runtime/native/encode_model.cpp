@@ -10,9 +10,10 @@ namespace {
 constexpr int kFewInputs = 48;
 
 // A source in bytes counts from its zero point: what that adds to each sum comes off the bias.
-void TakeZeroOff(const MapBytes& source, int more, Matrix* m) {
+// firsts : where it is not null, becomes -128 times an output's weights.
+void TakeZeroOff(const MapBytes& source, Matrix* m, std::vector<int32_t>* firsts) {
   const int less = m->biased ? 128 : 0;
-  const float zero = static_cast<float>(source.zero + more);
+  if (firsts != nullptr) firsts->assign(static_cast<size_t>(m->blocks()) * kLanes, 0);
   for (int o = 0; o < m->outputs; ++o) {
     const uint8_t* block =
         m->weights.as<uint8_t>() + static_cast<size_t>(o / kLanes) * m->depth * kLanes;
@@ -21,7 +22,8 @@ void TakeZeroOff(const MapBytes& source, int more, Matrix* m) {
       const uint8_t byte = block[(i / 4 * kLanes + o % kLanes) * 4 + i % 4];
       sum += less != 0 ? byte - less : static_cast<int8_t>(byte);
     }
-    m->bias[o] -= static_cast<float>(sum) * zero * (m->scales[o] * source.scale);
+    m->bias[o] -= static_cast<float>(sum * source.zero) * (m->scales[o] * source.scale);
+    if (firsts != nullptr) (*firsts)[o] = -128 * sum;
   }
 }
 
@@ -40,10 +42,10 @@ void Convolution::Pack(const float* weights, const float* biases, MapBytes sourc
                        const WholeKernel& kernel) {
   const int inputs = kernel_height * kernel_width * in.channels;
   const bool whole = source || inputs >= kFewInputs;
-  more = source && kernel.more != nullptr;
+  const bool more = source && kernel.more != nullptr;
   matrix = edgecap::Pack(weights, biases, out.channels, inputs,
                          whole ? Precision::kInt8 : Precision::kFloat, !more && kernel.biased);
-  if (source) TakeZeroOff(source, more ? 128 : 0, &matrix);
+  if (source) TakeZeroOff(source, &matrix, more ? &firsts : nullptr);
 }
 
 size_t EncoderModel::bytes() const {

@@ -49,7 +49,7 @@ struct Convolution {
   // inputs of a place get a scale of their own, or that of a source in bytes, whose zero point is
   // in the matrix's bias.
   Matrix matrix;
-  bool more = false;  // the kernel's function of that name multiplies
+  std::vector<int32_t> firsts;  // where the kernel's function `more` multiplies, what it wants
   // A channel alone: [kernel_height * kernel_width, channels], and a bias a channel.
   std::vector<float> taps;
   std::vector<float> bias;

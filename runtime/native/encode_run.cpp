@@ -291,8 +291,9 @@ void EncoderRun::Dense(int at) {
         }
         const uint8_t* weights = m.weights.as<uint8_t>() + static_cast<size_t>(channel) * m.depth;
         const int8_t* x = inputs.whole + start;
-        if (c.more) {
-          kernel_.more(weights, m.depth / 4, blocks, x, inputs.stride, here, whole);
+        if (!c.firsts.empty()) {
+          kernel_.more(weights, m.depth / 4, blocks, x, inputs.stride, c.firsts.data() + channel,
+                       here, whole);
         } else {
           kernel_.product(weights, m.depth / 4, blocks, x, inputs.stride, inputs.sums + row, here,
                           whole);

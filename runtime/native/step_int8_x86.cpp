@@ -22,14 +22,17 @@ inline int32_t Four(const int8_t* x) {
   return four;
 }
 
-// kMore : the weights are signed and the inputs get 128 more, else the other way round.
+// kMore : the weights are signed and the inputs get 128 more, so that `sums` are what an output
+// begins with; else the other way round.
 template <int kRows, int kBlocks, bool kMore>
 EDGECAP_VNNI void VnniTile(const uint8_t* weights, int groups, const int8_t* x, int stride,
                            const int32_t* sums, int32_t* result) {
   __m512i total[kRows][kBlocks];
   for (int r = 0; r < kRows; ++r) {
-    const __m512i first = kMore ? _mm512_setzero_si512() : _mm512_set1_epi32(-128 * sums[r]);
-    for (int b = 0; b < kBlocks; ++b) total[r][b] = first;
+    for (int b = 0; b < kBlocks; ++b) {
+      total[r][b] =
+          kMore ? _mm512_loadu_si512(sums + b * kLanes) : _mm512_set1_epi32(-128 * sums[r]);
+    }
   }
   const size_t block = static_cast<size_t>(groups) * 64;
   for (int g = 0; g < groups; ++g) {
@@ -166,9 +169,9 @@ void Vnni(const uint8_t* weights, int groups, int blocks, const int8_t* x, int s
   VnniRows<false>(weights, groups, blocks, x, stride, sums, rows, result);
 }
 
-void VnniMore(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride, int rows,
-              int32_t* result) {
-  VnniRows<true>(weights, groups, blocks, x, stride, nullptr, rows, result);
+void VnniMore(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
+              const int32_t* firsts, int rows, int32_t* result) {
+  VnniRows<true>(weights, groups, blocks, x, stride, firsts, rows, result);
 }
 
 void Avx512(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,

@@ -73,10 +73,10 @@ struct WholeKernel {
   void (*product)(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
                   const int32_t* sums, int rows, int32_t* result);
   int32_t (*sum)(const int8_t* x, int count);
-  // Where it is not null: the product of inputs that are 128 more than x by weights as they are,
-  // not biased, which needs no sums.
+  // Where it is not null: the same of weights that are not biased, and without sums. firsts : of
+  // each output, -128 times its weights
   void (*more)(const uint8_t* weights, int groups, int blocks, const int8_t* x, int stride,
-               int rows, int32_t* result);
+               const int32_t* firsts, int rows, int32_t* result);
 };
 int32_t SumWhole(const int8_t* x, int count);
 
