@@ -19,7 +19,14 @@ import numpy as np
 from record import command, machine, spread, write_atomically
 from skimage import data
 
-from edgecap.bench.floors import Work, decoder_work, encoder_work, floor_here, own_step
+from edgecap.bench.floors import (
+    Work,
+    decoder_work,
+    encoder_work,
+    floor_here,
+    own_encoder,
+    own_step,
+)
 from edgecap.bench.rates import Rates, measure_rates, read_rate
 from edgecap.models import resolve
 from edgecap.runtime.bundle import Bundle, read_bundle
@@ -55,7 +62,7 @@ def measure(bundle: Bundle, threads: int, beams: int, rounds: int) -> dict[str, 
     """Rates, measured times and floors with a number of threads."""
     rates = measure_rates(threads)
     works = {"native": own_step(bundle, beams=beams), "onnxruntime": decoder_work(bundle, beams)}
-    works["encoder"] = encoder_work(bundle)
+    works |= {"encoder": own_encoder(bundle), "encoder there": encoder_work(bundle)}
     reads = {name: read_rate(int(work.read), threads) for name, work in works.items()}
     times = parts(bundle, threads, beams, rounds)
     again = measure_rates(threads)
@@ -64,6 +71,7 @@ def measure(bundle: Bundle, threads: int, beams: int, rounds: int) -> dict[str, 
     for name, work in works.items():
         reads[name] = max(reads[name], read_rate(int(work.read), threads))
     rows = [row("encoder", works, rates, reads, times["native"]["encode_ms"])]
+    rows.append(row("encoder there", works, rates, reads, times["onnxruntime"]["encode_ms"]))
     rows += [row(name, works, rates, reads, times[name]["step_ms"]) for name in ENGINES]
     return {"threads": threads, "rates": rates.to_dict(), "times": times, "floors": rows}
 

@@ -21,7 +21,7 @@ import numpy as np
 from floors import parts
 from record import command, machine, write_atomically
 
-from edgecap.bench.floors import encoder_work, floor_here, own_step
+from edgecap.bench.floors import floor_here, own_encoder, own_step
 from edgecap.bench.project import FILE, predict_ms
 from edgecap.bench.rates import Rates, measure_rates
 from edgecap.models import resolve
@@ -72,9 +72,9 @@ def named(plain: str | None, large: str | None) -> list[tuple[str, str]]:
 def case(
     name: str, bundle: Bundle, threads: int, beams: int, rates: Rates, rounds: int
 ) -> dict[str, Any]:
-    """Floors and measured times of one case, own kernels behind ONNX Runtime's encoder."""
+    """Floors and measured times of one case, by own kernels where they compute a graph."""
     times = parts(bundle, threads, beams, rounds, ("native",))["native"]
-    works = {"encode": encoder_work(bundle), "step": own_step(bundle, beams=beams)}
+    works = {"encode": own_encoder(bundle), "step": own_step(bundle, beams=beams)}
     found: dict[str, Any] = {"model": name, "threads": threads, "beams": beams}
     for part, work in works.items():
         measured = times[f"{part}_ms"]["median"]

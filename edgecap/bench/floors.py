@@ -104,7 +104,37 @@ def native_work(
 def encoder_work(bundle: Bundle, batch: int = 1) -> Work:
     """The encoder of a bundle in ONNX Runtime. Needs the package onnx."""
     data = bundle.files[bundle.manifest.graphs.encoder.file]
-    return graph_work("encoder", count_graph(data, {"B": batch}), fused_nodes(data))
+    return graph_work("encoder in ONNX Runtime", count_graph(data, {"B": batch}), fused_nodes(data))
+
+
+def own_encoder(bundle: Bundle) -> Work:
+    """The encoder of a bundle as the CPU engine runs it in int8: by own kernels where they compute
+    it, else in ONNX Runtime. Needs the package onnx where that is so."""
+    from edgecap.runtime.engines.cuda_onnx import Unlike
+    from edgecap.runtime.engines.encoder_cut import cut_encoder
+    from edgecap.runtime.engines.native_encoder import read_own
+
+    size = bundle.manifest.image.size
+    model = read_own(bundle)
+    try:
+        spec = None if model is None else cut_encoder(model, size).spec
+    except Unlike:
+        spec = None
+    if spec is None:
+        return encoder_work(bundle)
+    read, operations = 3.0 * size * size, {True: 0.0, False: 0.0}
+    for made in spec["convolutions"]:
+        height, width, _ = made["out"]
+        read += made["weight"].size * (1 if made["whole"] else 4)
+        operations[made["whole"]] += 2.0 * made["weight"].size * height * width
+    for step in spec["steps"]:
+        if step["kind"] == "product":
+            read += step["weight"].size
+            operations[True] += 2.0 * step["weight"].size * step["rows"]
+        elif step["kind"] == "attention":
+            operations[False] += 4.0 * step["rows"] ** 2 * step["width"]
+    launches = len(spec["convolutions"]) + len(spec["steps"])
+    return Work("encoder, own kernels in int8", read, operations[True], operations[False], launches)
 
 
 def decoder_work(bundle: Bundle, beams: int = 4, batch: int = 1) -> Work:

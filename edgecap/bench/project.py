@@ -20,8 +20,8 @@ from edgecap.bench.floors import (
     Work,
     decoder_cost,
     decoder_work,
-    encoder_work,
     graph_work,
+    own_encoder,
     own_step,
 )
 from edgecap.bench.graph_cost import GraphCost, count_graph
@@ -37,7 +37,7 @@ MOST_BEAMS = 64
 class Calibration:
     """What was measured once, and how far the method was off on what it had not seen.
 
-    encoder_share, step_share : of the floor in the measured time, ONNX Runtime and own kernels
+    encoder_share, step_share : of the floor in the measured time, by own kernels
     host_ms : of a caption outside encoder and decoder: resize, text, Python
     checks : number of predictions; error and worst : median and largest |predicted / measured - 1|
     machine : what it was measured on
@@ -162,14 +162,15 @@ def project(
 def _cpu_stages(
     bundle: Bundle, device: Device, beams: int, tokens: int, known: Calibration
 ) -> tuple[Stage, ...]:
-    """Encoder in ONNX Runtime, own decoder steps or ONNX Runtime's."""
+    """By own kernels, or by ONNX Runtime where they do not compute a graph."""
+    encoder = own_encoder(bundle)
     try:
         step = own_step(bundle, beams=beams, tokens=tokens)
         by = step.name.removeprefix("step, ")
     except EngineError:
         step, by = decoder_work(bundle, beams), "ONNX Runtime"
     return (
-        _stage("encoder", encoder_work(bundle), device, known.encoder_share, 1, "ONNX Runtime"),
+        _stage("encoder", encoder, device, known.encoder_share, 1, encoder.name[9:]),
         _stage("decoder", step, device, known.step_share, tokens, by),
     )
 

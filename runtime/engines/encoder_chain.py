@@ -18,6 +18,8 @@ from edgecap.runtime.engines.onnx_weights import attributes
 
 Size = tuple[int, int, int]  # height, width, channels
 NOT_IN_BYTES = (0.0, 0)
+# Products of fewer inputs stay in floats: whole numbers would cost more to make than they save.
+FEW_INPUTS = 48
 FLOAT = 1  # TensorProto's
 
 
@@ -26,6 +28,7 @@ class Convolution:
     """One of the chain, with what follows it; its map's number is its place in the chain.
 
     source, residual : maps; -1 is the picture as a source, none as a residual
+    whole : multiplied in int8, else in float32
     weight : float32 [O, kh * kw * C], or [kh * kw, C] where each channel is alone
     start : places before a map's first that the kernel begins at (top, left)
     rounded : (scale, zero point of int8) that its sums are rounded to before all that follows; a
@@ -42,6 +45,7 @@ class Convolution:
     start: tuple[int, int]
     size: Size
     out: Size
+    whole: bool
     residual: int = -1
     relu: bool = False
     rounded: tuple[float, int] = NOT_IN_BYTES
@@ -54,6 +58,7 @@ class Convolution:
             "residual": self.residual,
             "relu": self.relu,
             "depthwise": self.depthwise,
+            "whole": self.whole,
             "kernel": self.kernel,
             "stride": self.stride,
             "before": self.start,
@@ -199,6 +204,7 @@ class ChainReader:
         )
         if min(rows, columns) < 1 or pads[0] >= height or pads[1] >= width:
             return None
+        in_bytes = source >= 0 and self.chain[source].quantised != NOT_IN_BYTES
         if alone:
             turned = weight.reshape(outputs, height * width).T
         else:
@@ -213,6 +219,7 @@ class ChainReader:
             start=(pads[0], pads[1]),
             size=size,
             out=(rows, columns, outputs),
+            whole=not alone and (in_bytes or turned.shape[1] >= FEW_INPUTS),
         )
 
     def _follow(self, name: str, made: Convolution, taken: set[int]) -> list[str]:

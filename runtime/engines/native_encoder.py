@@ -105,6 +105,17 @@ class NativeEncoder:
         return made
 
 
+def read_own(bundle: Bundle) -> Any | None:
+    """The encoder's graph where own kernels may run it, as ``load_model`` gives it, else None."""
+    file = bundle.manifest.graphs.encoder.file
+    data = bundle.files[file]
+    # Counted before the graph is read: one of a vision transformer is large.
+    if data.count(CONVOLUTION) < LEAST:
+        return None
+    model = load_model(data, file)
+    return model if stores_whole_numbers(model) else None
+
+
 def open_encoder(
     bundle: Bundle, native: Any, *, threads: int, kernel: str = "", whole: bool = True
 ) -> Encoder:
@@ -115,14 +126,10 @@ def open_encoder(
         bundle's graph is in int8, too
     """
     file = bundle.manifest.graphs.encoder.file
-    data = bundle.files[file]
-    # Counted before the graph is read: one of a vision transformer is large.
-    if whole and data.count(CONVOLUTION) >= LEAST:
-        model = load_model(data, file)
-        if stores_whole_numbers(model):
-            size = bundle.manifest.image.size
-            try:
-                return NativeEncoder(native, model, file, size, threads, kernel)
-            except Unlike:
-                pass
-    return OnnxEncoder(data, file, threads)
+    if whole and (model := read_own(bundle)) is not None:
+        size = bundle.manifest.image.size
+        try:
+            return NativeEncoder(native, model, file, size, threads, kernel)
+        except Unlike:
+            pass
+    return OnnxEncoder(bundle.files[file], file, threads)

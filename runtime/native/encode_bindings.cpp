@@ -70,7 +70,8 @@ Convolution GetConvolution(const nb::dict& from, const std::vector<Convolution>&
   if (weight.size() != static_cast<size_t>(c.out.channels) * inputs) {
     throw std::invalid_argument("a kernel has another size");
   }
-  c.Pack(weight.data(), bias.data(), c.source < 0 ? MapBytes{} : before[c.source].bytes, kernel);
+  c.Pack(weight.data(), bias.data(), c.source < 0 ? MapBytes{} : before[c.source].bytes,
+         nb::cast<bool>(from["whole"]), kernel);
   return c;
 }
 

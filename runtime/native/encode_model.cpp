@@ -6,9 +6,6 @@
 namespace edgecap {
 namespace {
 
-// Products of fewer inputs stay in floats: whole numbers would cost more to make than they save.
-constexpr int kFewInputs = 48;
-
 // A source in bytes counts from its zero point: what that adds to each sum comes off the bias.
 // firsts : where it is not null, becomes -128 times an output's weights.
 void TakeZeroOff(const MapBytes& source, Matrix* m, std::vector<int32_t>* firsts) {
@@ -38,10 +35,10 @@ void Convolution::Check() const {
   }
 }
 
-void Convolution::Pack(const float* weights, const float* biases, MapBytes source,
+void Convolution::Pack(const float* weights, const float* biases, MapBytes source, bool whole,
                        const WholeKernel& kernel) {
   const int inputs = kernel_height * kernel_width * in.channels;
-  const bool whole = source || inputs >= kFewInputs;
+  if (source && !whole) throw std::invalid_argument("bytes are multiplied in int8");
   const bool more = source && kernel.more != nullptr;
   matrix = edgecap::Pack(weights, biases, out.channels, inputs,
                          whole ? Precision::kInt8 : Precision::kFloat, !more && kernel.biased);

@@ -56,8 +56,10 @@ struct Convolution {
 
   // Throws std::invalid_argument for a kernel that leaves its map.
   void Check() const;
-  // Makes the matrix of weights [out, kernel_height * kernel_width * in]. source : of that map
-  void Pack(const float* weights, const float* biases, MapBytes source, const WholeKernel& kernel);
+  // Makes the matrix of weights [out, kernel_height * kernel_width * in]. source : of that map;
+  // whole : in int8, else in float32
+  void Pack(const float* weights, const float* biases, MapBytes source, bool whole,
+            const WholeKernel& kernel);
 
   bool depthwise() const { return !taps.empty(); }
   // Whether a place's inputs lie together in its source.

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecap.bench.floors import Work, graph_work, native_work, own_step
+from edgecap.bench.floors import (
+    Work,
+    encoder_work,
+    graph_work,
+    native_work,
+    own_encoder,
+    own_step,
+)
 from edgecap.bench.rates import Rates, node_cost, product_rate, read_rate, triad_rate
 from edgecap.bench.step_cost import StepCost, bundle_cost
 from edgecap.models import bundled
@@ -178,6 +185,17 @@ def test_both_ways_to_count_the_default_decoder_agree() -> None:
     assert 0 <= cost.weights - counted.weights < 0.01 * cost.weights
     ours, theirs = own_step(bundle, beams=4), graph_work("step", counted)
     assert ours.integer + ours.floating == pytest.approx(theirs.floating, rel=0.05)
+
+
+@pytest.mark.skipif("default" not in bundled(), reason="this checkout has no default model")
+def test_both_ways_to_count_the_default_encoder_agree() -> None:
+    bundle = read_bundle(bundled()["default"])
+    ours, theirs = own_encoder(bundle), encoder_work(bundle)
+    assert ours.name == "encoder, own kernels in int8"
+    total = theirs.integer + theirs.floating
+    assert ours.integer + ours.floating == pytest.approx(total, rel=0.01)
+    assert ours.integer > theirs.integer  # what the graph has in floats, too
+    assert ours.read < theirs.read
 
 
 def test_rates_are_measured() -> None:

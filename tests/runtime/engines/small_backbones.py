@@ -178,7 +178,7 @@ def reference(
         if c.depthwise:
             sums = np.einsum("pyxc,yxc->pc", patches, c.weight.reshape(height, width, -1))
         else:
-            sums = _product(patches.reshape(len(at), -1), c.weight, whole)
+            sums = _product(patches.reshape(len(at), -1), c, whole[0] > 0)
         sums = _round(sums + c.bias, c.rounded).reshape(rows, columns, outputs)
         if c.residual >= 0:
             sums = sums + maps[c.residual]
@@ -186,15 +186,15 @@ def reference(
     return maps
 
 
-def _product(x: np.ndarray, weight: np.ndarray, whole: tuple[float, int]) -> np.ndarray:
-    if x.shape[1] < 48 and not whole[0]:
-        return x @ weight.T.astype(np.float64)
-    scales = np.abs(weight).max(1) / 127.0
-    rounded = np.rint(weight / scales[:, None])
-    if whole[0]:
-        return x @ (rounded * scales[:, None]).T
-    rows = np.abs(x).max(1, keepdims=True) / 127.0
-    return (np.rint(x / rows) * rows) @ (rounded * scales[:, None]).T
+def _product(x: np.ndarray, c: Convolution, in_bytes: bool) -> np.ndarray:
+    if not c.whole:
+        return x @ c.weight.T.astype(np.float64)
+    scales = np.abs(c.weight).max(1) / 127.0
+    weight = np.rint(c.weight / scales[:, None]) * scales[:, None]
+    if not in_bytes:
+        rows = np.abs(x).max(1, keepdims=True) / 127.0
+        x = np.rint(x / rows) * rows
+    return x @ weight.T
 
 
 def _round(x: np.ndarray, whole: tuple[float, int]) -> np.ndarray:

@@ -42,8 +42,8 @@ Convolution& Add(EncoderModel* model, const WholeKernel& kernel, int source, int
     c.bias = bias;
   } else {
     const size_t inputs = static_cast<size_t>(side) * side * c.in.channels;
-    c.Pack(Values(inputs * channels).data(), bias.data(),
-           source < 0 ? MapBytes{} : model->convolutions[source].bytes, kernel);
+    const MapBytes bytes = source < 0 ? MapBytes{} : model->convolutions[source].bytes;
+    c.Pack(Values(inputs * channels).data(), bias.data(), bytes, bytes || inputs > 40, kernel);
   }
   model->convolutions.push_back(std::move(c));
   return model->convolutions.back();
