@@ -1,11 +1,13 @@
 """The convolutions of an encoder's graph, as the CPU kernels take them.
 
-A backbone is a chain of ``Conv`` with ``Relu``, residual ``Add`` and pairs of ``QuantizeLinear``
-and ``DequantizeLinear`` between. runtime/native/encode_bindings.cpp reads what is made here.
+A backbone is a chain of ``Conv`` with ``Relu`` or ``Clip``, residual ``Add``, and pairs of
+``QuantizeLinear`` and ``DequantizeLinear`` between. runtime/native/encode_bindings.cpp reads what is
+made here.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +20,8 @@ from edgecap.runtime.engines.onnx_weights import attributes
 
 Size = tuple[int, int, int]  # height, width, channels
 NOT_IN_BYTES = (0.0, 0)
+NO_BOUNDS = (-math.inf, math.inf)
+AS_IT_IS = (NOT_IN_BYTES, NO_BOUNDS, -1)
 # Products of fewer inputs stay in floats: whole numbers would cost more to make than they save.
 FEW_INPUTS = 48
 FLOAT = 1  # TensorProto's
@@ -31,6 +35,7 @@ class Convolution:
     whole : multiplied in int8, else in float32
     weight : float32 [O, kh * kw * C], or [kh * kw, C] where each channel is alone
     start : places before a map's first that the kernel begins at (top, left)
+    bounds : what is less or more becomes these; after the residual
     rounded : (scale, zero point of int8) that its sums are rounded to before all that follows; a
         scale of 0 is for none
     quantised : the same of what it gives; a scale of 0 is for floats
@@ -47,7 +52,7 @@ class Convolution:
     out: Size
     whole: bool
     residual: int = -1
-    relu: bool = False
+    bounds: tuple[float, float] = NO_BOUNDS
     rounded: tuple[float, int] = NOT_IN_BYTES
     quantised: tuple[float, int] = NOT_IN_BYTES
 
@@ -56,7 +61,7 @@ class Convolution:
         return {
             "source": self.source,
             "residual": self.residual,
-            "relu": self.relu,
+            "bounds": self.bounds,
             "depthwise": self.depthwise,
             "whole": self.whole,
             "kernel": self.kernel,
@@ -228,8 +233,9 @@ class ChainReader:
             user = self._only_user(name)
             if user is None:
                 return [name]
-            if user.op_type == "Relu" and not made.relu:
-                made.relu = True
+            bounds = self._bounds(user)
+            if bounds is not None and made.bounds == NO_BOUNDS:
+                made.bounds = bounds
             elif user.op_type == "Add":
                 residual = self._residual(user, name, made)
                 if residual is None:
@@ -264,15 +270,29 @@ class ChainReader:
     def _goes_on(self, name: str, made: Convolution) -> bool:
         """Whether what follows a rounding is done before the map is written."""
         user = self._only_user(name)
-        if user is None or made.rounded != NOT_IN_BYTES or made.relu or made.residual >= 0:
+        if user is None or (made.rounded, made.bounds, made.residual) != AS_IT_IS:
             return False
         if user.op_type == "Add":
             return self._residual(user, name, made) is not None
-        return bool(user.op_type == "Relu")
+        return self._bounds(user) is not None
+
+    def _bounds(self, node: Any) -> tuple[float, float] | None:
+        """What a Relu or Clip bounds its values by."""
+        if node.op_type == "Relu":
+            return 0.0, math.inf
+        if node.op_type != "Clip":
+            return None
+        found = list(NO_BOUNDS)
+        for at, name in enumerate(node.input[1:]):
+            value = self.graph.scalar(name) if name else found[at]
+            if value is None:
+                return None
+            found[at] = value
+        return (found[0], found[1]) if found[0] < found[1] else None
 
     def _residual(self, add: Any, name: str, made: Convolution) -> int | None:
         """The map that ``add`` adds to ``name``, where the kernels can."""
-        if made.residual >= 0 or made.relu:
+        if made.residual >= 0 or made.bounds != NO_BOUNDS:
             return None
         others = [other for other in add.input if other != name]
         at = self.maps.get(others[0]) if len(others) == 1 else None

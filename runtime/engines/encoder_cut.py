@@ -44,7 +44,9 @@ def cut_encoder(model: Any, size: int) -> Cut:
     reader.read()
     all_ = sum(node.op_type == "Conv" for node in reader.nodes)
     require(all_ >= LEAST, f"it has {all_} convolutions, a backbone has more")
-    require(len(reader.chain) == all_, "its convolutions are no chain with Relu and Add alone")
+    require(
+        len(reader.chain) == all_, "its convolutions are no chain with Relu, Clip and Add alone"
+    )
     picture = reader.seen
     require(picture is not None, "its convolutions do not see the picture")
     assert picture is not None

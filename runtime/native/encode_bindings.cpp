@@ -44,7 +44,7 @@ Convolution GetConvolution(const nb::dict& from, const std::vector<Convolution>&
   Convolution c;
   c.source = nb::cast<int>(from["source"]);
   c.residual = nb::cast<int>(from["residual"]);
-  c.relu = nb::cast<bool>(from["relu"]);
+  std::tie(c.least, c.most) = nb::cast<std::pair<float, float>>(from["bounds"]);
   std::tie(c.kernel_height, c.kernel_width) = nb::cast<std::pair<int, int>>(from["kernel"]);
   std::tie(c.stride_height, c.stride_width) = nb::cast<std::pair<int, int>>(from["stride"]);
   std::tie(c.top, c.left) = nb::cast<std::pair<int, int>>(from["before"]);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "step_kernels.h"
@@ -28,12 +29,14 @@ struct MapBytes {
   explicit operator bool() const { return scale > 0.0f; }
 };
 
-// out = relu(rounded(convolution(source) + bias) + residual), where it has them. A map's number is
+// out = bound(rounded(convolution(source) + bias) + residual), where it has them. A map's number is
 // that of the convolution that gives it.
 struct Convolution {
   int source = -1;    // -1 : the picture
   int residual = -1;  // a map of this one's size; -1 : none
-  bool relu = false;
+  // What is less or more becomes these: 0 and infinity for ReLU, 0 and 6 for ReLU6.
+  float least = -std::numeric_limits<float>::infinity();
+  float most = std::numeric_limits<float>::infinity();
   int kernel_height = 1;
   int kernel_width = 1;
   int stride_height = 1;

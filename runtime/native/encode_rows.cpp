@@ -1,7 +1,6 @@
 #include "encode_rows.h"
 
 #include <algorithm>
-#include <cfloat>
 #include <cstring>
 #include <type_traits>
 
@@ -45,10 +44,12 @@ struct Common {
         rounded_low(-128.0f - static_cast<float>(end.rounded.zero)),
         rounded_high(127.0f - static_cast<float>(end.rounded.zero)),
         inverse(end.bytes != nullptr ? 1.0f / end.scale.scale : 1.0f),
-        low(end.bytes != nullptr ? -128.0f - static_cast<float>(end.scale.zero) : -FLT_MAX),
-        high(127.0f - static_cast<float>(end.scale.zero)),
+        low(end.least * inverse),
+        high(end.most * inverse),
         shift(end.scale.zero - 0x4b400000) {
-    if (end.relu) low = std::max(0.0f, low);
+    if (end.bytes == nullptr) return;
+    low = std::max(low, -128.0f - static_cast<float>(end.scale.zero));
+    high = std::min(high, 127.0f - static_cast<float>(end.scale.zero));
   }
 
   float residual_scale, residual_shift;
@@ -87,13 +88,13 @@ EDGECAP_INLINE void EndChannels(const Sums& sums, float row_scale, int i, int at
                common.residual_shift;
     }
   }
+  const Value low = Value{} + common.low;
+  const Value high = Value{} + common.high;
   if constexpr (!kBytes) {
-    const Value low = Value{} + common.low;
     value = value > low ? value : low;
+    value = value < high ? value : high;
     std::memcpy(end.floats + at + i, &value, sizeof(value));
   } else {
-    const Value low = Value{} + common.low;
-    const Value high = Value{} + common.high;
     Value scaled = value * common.inverse;
     scaled = scaled > low ? scaled : low;
     scaled = scaled < high ? scaled : high;
@@ -271,7 +272,8 @@ EDGECAP_STEP_CLONES void DepthwiseRow3(const Convolution& c, const float* map, i
                                        float* out) {
   const ptrdiff_t channels = c.in.channels;
   const ptrdiff_t row = c.in.width * channels;
-  const Floats low = Floats{} + (c.relu ? 0.0f : -FLT_MAX);
+  const Floats low = Floats{} + c.least;
+  const Floats high = Floats{} + c.most;
   for (int channel = 0; channel < channels; channel += kLanes) {
     Floats taps[9];
     for (int i = 0; i < 9; ++i) taps[i] = Load<Floats>(c.taps.data() + i * channels + channel);
@@ -285,6 +287,7 @@ EDGECAP_STEP_CLONES void DepthwiseRow3(const Convolution& c, const float* map, i
         }
       }
       sum = sum > low ? sum : low;
+      sum = sum < high ? sum : high;
       std::memcpy(out + x * channels + channel, &sum, sizeof(sum));
     }
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "encode_model.h"
 
@@ -17,7 +18,8 @@ struct TileEnd {
   const float* residual = nullptr;
   const int8_t* residual_bytes = nullptr;  // one of the two, or none
   MapBytes residual_scale;
-  bool relu = false;
+  float least = -std::numeric_limits<float>::infinity();
+  float most = std::numeric_limits<float>::infinity();
   MapBytes scale;           // of what is written, to
   int8_t* bytes = nullptr;  // one of these two
   float* floats = nullptr;

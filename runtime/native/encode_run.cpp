@@ -310,7 +310,8 @@ void EncoderRun::Dense(int at) {
 TileEnd EncoderRun::End(int at, size_t to) {
   const Convolution& c = model_.convolutions[at];
   TileEnd end;
-  end.relu = c.relu;
+  end.least = c.least;
+  end.most = c.most;
   end.rounded = c.rounded;
   end.scale = c.bytes;
   if (c.bytes) {

@@ -63,7 +63,12 @@ class Builder:
         bias = self.weight(f"b{at}", self.rng.normal(0, 0.1, outputs).astype(np.float32))
         made = self.node("Conv", [x, name, bias], **settings)
         made = self.rounded(made, -4, 4)
-        return self.rounded(self.node("Relu", [made]), 0, 4) if relu else made
+        if not relu:
+            return made
+        if at % 3 == 0:
+            low, high = (self.weight(f"{n}{at}", np.float32(v)) for n, v in (("l", 0), ("h", 1)))
+            return self.rounded(self.node("Clip", [made, low, high]), 0, 1)
+        return self.rounded(self.node("Relu", [made]), 0, 4)
 
     def model(self, **outputs: int) -> Any:
         """outputs : their ranks"""
@@ -182,7 +187,7 @@ def reference(
         sums = _round(sums + c.bias, c.rounded).reshape(rows, columns, outputs)
         if c.residual >= 0:
             sums = sums + maps[c.residual]
-        maps.append(_round(np.maximum(sums, 0) if c.relu else sums, c.quantised))
+        maps.append(_round(np.clip(sums, *c.bounds), c.quantised))
     return maps
 
 

@@ -124,6 +124,7 @@ def test_convolutions_have_the_very_integers(quantised: bool, kernel: str) -> No
     assert reader.seen is not None
     chain = reader.chain
     assert [at for at, c in enumerate(chain) if c.depthwise] == [3, 6]
+    assert {c.bounds for c in chain} == {(-np.inf, np.inf), (0.0, np.inf), (0.0, 1.0)}
     assert [c.residual for c in chain] == [-1, -1, -1, -1, 1, -1, -1, 6, -1]
     spec = {
         "picture": (small.SIDE, small.SIDE, 3),
@@ -190,16 +191,16 @@ def test_any_convolution_is_near_the_exact_one(data: st.DataObject) -> None:
     whole = not depthwise and draw(st.booleans())
     common = {"residual": -1, "rounded": (0.0, 0), "bytes": (0.0, 0)}
     first = {
-        "source": -1, "relu": False, "depthwise": False, "whole": False,
+        "source": -1, "bounds": (-np.inf, np.inf), "depthwise": False, "whole": False,
         "kernel": (1, 1), "stride": (1, 1),
         "before": (0, 0), "in": (side, side, 3), "out": (side, side, channels), "weight": mix,
         "bias": np.zeros(channels, np.float32), **common,
     }  # fmt: skip
     turned = weight.reshape(outputs, -1).T if depthwise else weight.transpose(0, 2, 3, 1)
     packed = np.ascontiguousarray(turned.reshape(-1, channels if depthwise else turned[0].size))
-    relu = draw(st.booleans())
+    bounds = draw(st.sampled_from([(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0), (-1.0, 0.5)]))
     second = {
-        "source": 0, "relu": relu, "depthwise": depthwise, "whole": whole,
+        "source": 0, "bounds": bounds, "depthwise": depthwise, "whole": whole,
         "kernel": kernel, "stride": stride,
         "before": tuple(pads[:2]), "in": (side, side, channels), "out": (*out, outputs),
         "weight": packed, "bias": bias, **common,
@@ -226,7 +227,7 @@ def test_any_convolution_is_near_the_exact_one(data: st.DataObject) -> None:
     bound = (weights * step_x + sizes * step_w + w[0].numel() * step_x * step_w / 2) / 2
     if not whole:
         bound = bound * 0
-    wanted = exact.clamp(min=0) if relu else exact
+    wanted = exact.clamp(*bounds)
     off = np.abs(result - wanted.numpy())
     assert (off <= bound.numpy() + 1e-4 * (1 + exact.abs().max().item())).all()
 
@@ -303,7 +304,7 @@ def test_descriptions_that_do_not_fit_are_refused(
         "shift": np.zeros(3, np.float32), "boxes": None,
         "convolutions": [
             {
-                "source": -1, "relu": False, "depthwise": False, "whole": True,
+                "source": -1, "bounds": (-np.inf, np.inf), "depthwise": False, "whole": True,
                 "kernel": (1, 1),
                 "stride": (1, 1), "before": (0, 0), "in": (10, 10, 3), "out": (10, 10, 4),
                 "weight": np.ones((4, 3), np.float32), "bias": np.zeros(4, np.float32),

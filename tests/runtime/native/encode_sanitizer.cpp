@@ -34,7 +34,8 @@ Convolution& Add(EncoderModel* model, const WholeKernel& kernel, int source, int
   c.top = c.left = pad;
   c.out = {(c.in.height + 2 * pad - side) / stride + 1, (c.in.width + 2 * pad - side) / stride + 1,
            depthwise ? c.in.channels : channels};
-  c.relu = model->convolutions.size() % 2 == 0;
+  if (model->convolutions.size() % 2 == 0) c.least = 0.0f;
+  if (model->convolutions.size() % 3 == 0) c.most = 6.0f;
   c.Check();
   const std::vector<float> bias = Values(c.out.channels);
   if (depthwise) {
