@@ -1,8 +1,8 @@
 """The convolutions of an encoder's graph, as the CPU kernels take them.
 
 A backbone is a chain of ``Conv`` with ``Relu`` or ``Clip``, residual ``Add``, and pairs of
-``QuantizeLinear`` and ``DequantizeLinear`` between. runtime/native/encode_bindings.cpp reads what is
-made here.
+``QuantizeLinear`` and ``DequantizeLinear`` between. runtime/native/encode_bindings.cpp reads what
+is made here.
 """
 
 from __future__ import annotations

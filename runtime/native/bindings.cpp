@@ -13,8 +13,8 @@
 #include "beam.h"
 #include "cider.h"
 #include "cuda_bindings.h"
-#include "meteor.h"
 #include "encode_bindings.h"
+#include "meteor.h"
 #include "step_bindings.h"
 
 namespace nb = nanobind;

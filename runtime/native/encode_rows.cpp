@@ -178,6 +178,7 @@ EDGECAP_INLINE void Channels(const Convolution& c, const float* corner, int from
                              int right, int first, float* out) {
   const int channels = c.in.channels;
   Floats sums[kBlocks];
+  EDGECAP_UNROLL
   for (int b = 0; b < kBlocks; ++b) {
     std::memcpy(&sums[b], c.bias.data() + first + b * kLanes, sizeof(Floats));
   }
@@ -185,6 +186,7 @@ EDGECAP_INLINE void Channels(const Convolution& c, const float* corner, int from
     const float* row = corner + static_cast<ptrdiff_t>(y) * c.in.width * channels + first;
     const float* taps = c.taps.data() + static_cast<size_t>(y) * c.kernel_width * channels + first;
     for (int x = left; x < right; ++x) {
+      EDGECAP_UNROLL
       for (int b = 0; b < kBlocks; ++b) {
         Floats value;
         Floats tap;
@@ -194,6 +196,7 @@ EDGECAP_INLINE void Channels(const Convolution& c, const float* corner, int from
       }
     }
   }
+  EDGECAP_UNROLL
   for (int b = 0; b < kBlocks; ++b) {
     std::memcpy(out + first + b * kLanes, &sums[b], sizeof(Floats));
   }

@@ -8,3 +8,6 @@
 #else
 #define EDGECAP_STEP_CLONES
 #endif
+
+// Before a loop over registers: unrolled too late, GCC 12 keeps their array in memory.
+#define EDGECAP_UNROLL _Pragma("GCC unroll 16")

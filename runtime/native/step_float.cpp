@@ -28,15 +28,20 @@ EDGECAP_INLINE void Tile(const Weight* weights, int depth, int inputs, const flo
   Floats sums[kRows][kBlocks] = {};
   for (int i = 0; i < inputs; ++i) {
     Floats w[kBlocks];
+    EDGECAP_UNROLL
     for (int b = 0; b < kBlocks; ++b) {
       Load(weights + (static_cast<size_t>(b) * depth + i) * kLanes, &w[b]);
     }
+    EDGECAP_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const float value = x[static_cast<size_t>(r) * stride + i];
+      EDGECAP_UNROLL
       for (int b = 0; b < kBlocks; ++b) sums[r][b] += w[b] * value;
     }
   }
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    EDGECAP_UNROLL
     for (int b = 0; b < kBlocks; ++b) {
       std::memcpy(result + r * kTileOutputs + b * kLanes, &sums[r][b], sizeof(Floats));
     }

@@ -1,4 +1,5 @@
 // Whole-number products for 64-bit ARM: NEON, and its dot product (ARMv8.2).
+#include "step_clones.h"
 #include "step_kernels.h"
 
 #if defined(__aarch64__)
@@ -31,21 +32,28 @@ template <int kRows>
 EDGECAP_DOT void DotBlock(const int8_t* weights, int groups, const int8_t* x, int stride,
                           int32_t* result) {
   int32x4_t total[kRows][4];
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    EDGECAP_UNROLL
     for (int part = 0; part < 4; ++part) total[r][part] = vdupq_n_s32(0);
   }
   for (int g = 0; g < groups; ++g) {
     int8x16_t w[4];
+    EDGECAP_UNROLL
     for (int part = 0; part < 4; ++part) w[part] = vld1q_s8(weights + g * 64 + part * 16);
+    EDGECAP_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const int32_t four = Four(x + static_cast<size_t>(r) * stride + g * 4);
       const int8x16_t value = vreinterpretq_s8_s32(vdupq_n_s32(four));
+      EDGECAP_UNROLL
       for (int part = 0; part < 4; ++part) {
         total[r][part] = vdotq_s32(total[r][part], w[part], value);
       }
     }
   }
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    EDGECAP_UNROLL
     for (int part = 0; part < 4; ++part) {
       vst1q_s32(result + r * kTileOutputs + part * 4, total[r][part]);
     }
@@ -56,20 +64,26 @@ EDGECAP_DOT void DotBlock(const int8_t* weights, int groups, const int8_t* x, in
 template <int kRows>
 void NeonBlock(const int8_t* weights, int groups, const int8_t* x, int stride, int32_t* result) {
   int32x4_t total[kRows][8];
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    EDGECAP_UNROLL
     for (int part = 0; part < 8; ++part) total[r][part] = vdupq_n_s32(0);
   }
   for (int g = 0; g < groups; ++g) {
+    EDGECAP_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const int32_t four = Four(x + static_cast<size_t>(r) * stride + g * 4);
       const int8x8_t value = vreinterpret_s8_s32(vdup_n_s32(four));
+      EDGECAP_UNROLL
       for (int part = 0; part < 8; ++part) {
         const int16x8_t products = vmull_s8(vld1_s8(weights + g * 64 + part * 8), value);
         total[r][part] = vpadalq_s16(total[r][part], products);
       }
     }
   }
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    EDGECAP_UNROLL
     for (int part = 0; part < 4; ++part) {
       vst1q_s32(result + r * kTileOutputs + part * 4,
                 vpaddq_s32(total[r][2 * part], total[r][2 * part + 1]));

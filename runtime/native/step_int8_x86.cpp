@@ -2,6 +2,7 @@
 //
 // All keep weights as bytes 128 too large, as VNNI multiplies unsigned by signed bytes; 128 times
 // the sum of the inputs is taken off again.
+#include "step_clones.h"
 #include "step_kernels.h"
 
 #if defined(__x86_64__)
@@ -28,7 +29,9 @@ template <int kRows, int kBlocks, bool kMore>
 EDGECAP_VNNI void VnniTile(const uint8_t* weights, int groups, const int8_t* x, int stride,
                            const int32_t* sums, int32_t* result) {
   __m512i total[kRows][kBlocks];
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    EDGECAP_UNROLL
     for (int b = 0; b < kBlocks; ++b) {
       total[r][b] =
           kMore ? _mm512_loadu_si512(sums + b * kLanes) : _mm512_set1_epi32(-128 * sums[r]);
@@ -37,20 +40,25 @@ EDGECAP_VNNI void VnniTile(const uint8_t* weights, int groups, const int8_t* x, 
   const size_t block = static_cast<size_t>(groups) * 64;
   for (int g = 0; g < groups; ++g) {
     __m512i w[kBlocks];
+    EDGECAP_UNROLL
     for (int b = 0; b < kBlocks; ++b) {
       w[b] = _mm512_load_si512(weights + b * block + static_cast<size_t>(g) * 64);
     }
+    EDGECAP_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const int32_t four = Four(x + static_cast<size_t>(r) * stride + g * 4);
       const __m512i value =
           _mm512_set1_epi32(kMore ? four ^ static_cast<int32_t>(0x80808080u) : four);
+      EDGECAP_UNROLL
       for (int b = 0; b < kBlocks; ++b) {
         total[r][b] = kMore ? _mm512_dpbusd_epi32(total[r][b], value, w[b])
                             : _mm512_dpbusd_epi32(total[r][b], w[b], value);
       }
     }
   }
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    EDGECAP_UNROLL
     for (int b = 0; b < kBlocks; ++b) {
       _mm512_storeu_si512(result + r * kTileOutputs + b * kLanes, total[r][b]);
     }
@@ -81,11 +89,13 @@ template <int kRows>
 EDGECAP_AVX512 void Avx512Block(const uint8_t* weights, int groups, const int8_t* x, int stride,
                                 const int32_t* sums, int32_t* result) {
   __m512i total[kRows][2];
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) total[r][0] = total[r][1] = _mm512_setzero_si512();
   for (int g = 0; g < groups; ++g) {
     const __m256i* from = reinterpret_cast<const __m256i*>(weights + static_cast<size_t>(g) * 64);
     const __m512i low = _mm512_cvtepu8_epi16(_mm256_load_si256(from));
     const __m512i high = _mm512_cvtepu8_epi16(_mm256_load_si256(from + 1));
+    EDGECAP_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const __m128i bytes = _mm_cvtsi32_si128(Four(x + static_cast<size_t>(r) * stride + g * 4));
       const __m512i value = _mm512_set1_epi64(_mm_cvtsi128_si64(_mm_cvtepi8_epi16(bytes)));
@@ -93,6 +103,7 @@ EDGECAP_AVX512 void Avx512Block(const uint8_t* weights, int groups, const int8_t
       total[r][1] = _mm512_add_epi32(total[r][1], _mm512_madd_epi16(high, value));
     }
   }
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) {
     alignas(64) int32_t pairs[2 * kLanes];
     _mm512_store_si512(pairs, total[r][0]);
@@ -107,24 +118,31 @@ template <int kRows>
 EDGECAP_AVX2 void Avx2Block(const uint8_t* weights, int groups, const int8_t* x, int stride,
                             const int32_t* sums, int32_t* result) {
   __m256i total[kRows][4];
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    EDGECAP_UNROLL
     for (int part = 0; part < 4; ++part) total[r][part] = _mm256_setzero_si256();
   }
   for (int g = 0; g < groups; ++g) {
     const __m128i* from = reinterpret_cast<const __m128i*>(weights + static_cast<size_t>(g) * 64);
     __m256i w[4];
+    EDGECAP_UNROLL
     for (int part = 0; part < 4; ++part)
       w[part] = _mm256_cvtepu8_epi16(_mm_load_si128(from + part));
+    EDGECAP_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const __m128i bytes = _mm_cvtsi32_si128(Four(x + static_cast<size_t>(r) * stride + g * 4));
       const __m256i value = _mm256_broadcastq_epi64(_mm_cvtepi8_epi16(bytes));
+      EDGECAP_UNROLL
       for (int part = 0; part < 4; ++part) {
         total[r][part] = _mm256_add_epi32(total[r][part], _mm256_madd_epi16(w[part], value));
       }
     }
   }
+  EDGECAP_UNROLL
   for (int r = 0; r < kRows; ++r) {
     alignas(32) int32_t pairs[2 * kLanes];
+    EDGECAP_UNROLL
     for (int part = 0; part < 4; ++part) {
       _mm256_store_si256(reinterpret_cast<__m256i*>(pairs + 8 * part), total[r][part]);
     }
