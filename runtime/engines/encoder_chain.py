@@ -22,7 +22,8 @@ Size = tuple[int, int, int]  # height, width, channels
 NOT_IN_BYTES = (0.0, 0)
 NO_BOUNDS = (-math.inf, math.inf)
 AS_IT_IS = (NOT_IN_BYTES, NO_BOUNDS, -1)
-# Products of fewer inputs stay in floats: whole numbers would cost more to make than they save.
+# Products of fewer inputs stay in floats: whole numbers would cost more to make than they save. So
+# do those of the picture, where rounding costs most.
 FEW_INPUTS = 48
 FLOAT = 1  # TensorProto's
 
@@ -162,7 +163,8 @@ class ChainReader:
         value = self.graph.constant(name)
         if value is None or value.size not in (1, 3):
             return None
-        if value.size == 3 and value.shape[1 if first and value.ndim == 4 else -1] != 3:
+        axis = -3 if first and value.ndim >= 3 else -1
+        if value.size == 3 and value.shape[axis] != 3:
             return None
         return np.broadcast_to(value.reshape(-1).astype(np.float64), 3)
 
@@ -224,7 +226,7 @@ class ChainReader:
             start=(pads[0], pads[1]),
             size=size,
             out=(rows, columns, outputs),
-            whole=not alone and (in_bytes or turned.shape[1] >= FEW_INPUTS),
+            whole=not alone and source >= 0 and (in_bytes or turned.shape[1] >= FEW_INPUTS),
         )
 
     def _follow(self, name: str, made: Convolution, taken: set[int]) -> list[str]:

@@ -123,16 +123,22 @@ void HeadRun::Check(int at) const {
   }
 }
 
+// Threads share what is long.
 void HeadRun::Gather(const std::vector<int32_t>& index, const float* from, float* to,
                      size_t count) {
-  if (index.empty()) {
-    std::copy(from, from + count, to);
-    return;
-  }
-  for (size_t i = 0; i < count; ++i) to[i] = from[index[i]];
+  constexpr size_t kPart = 1 << 14;
+  pool_.Run(static_cast<int>((count + kPart - 1) / kPart), [&](int part) {
+    const size_t end = std::min(count, (part + 1) * kPart);
+    size_t i = part * kPart;
+    if (index.empty()) {
+      std::copy(from + i, from + end, to + i);
+    } else {
+      for (; i < end; ++i) to[i] = from[index[i]];
+    }
+  });
 }
 
-void HeadRun::GiveOut(const HeadResult& result, float* out) const {
+void HeadRun::GiveOut(const HeadResult& result, float* out) {
   const size_t values = model_.steps[result.step].values();
   Gather(result.index, matrix(result.step), out,
          result.index.empty() ? values : result.index.size());

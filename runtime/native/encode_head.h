@@ -30,12 +30,11 @@ class HeadRun {
   }
 
   // Values of a step in the order of `index`, or as they lie for an empty one.
-  void GiveOut(const HeadResult& result, float* out) const;
+  void GiveOut(const HeadResult& result, float* out);
 
  private:
   float* matrix(size_t step) { return matrices_[step].as<float>(); }
-  const float* matrix(size_t step) const { return matrices_[step].as<float>(); }
-  static void Gather(const std::vector<int32_t>& index, const float* from, float* to, size_t count);
+  void Gather(const std::vector<int32_t>& index, const float* from, float* to, size_t count);
   void Step(int at);
   void Attend(const HeadStep& step, int head, const float* all, float* out);
   void Check(int at) const;

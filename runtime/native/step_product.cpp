@@ -3,6 +3,11 @@
 #include <algorithm>
 
 namespace edgecap {
+namespace {
+
+constexpr int kManyRows = 32;  // fewer are rounded before a thread could help
+
+}  // namespace
 
 Products::Products(StepPool& pool, const WholeKernel& kernel, int rows, int widest)
     : pool_(pool),
@@ -19,7 +24,13 @@ void Products::Prepare(const Matrix& m, const float* x) {
                                 whole_.as<int8_t>() + static_cast<size_t>(row) * whole_stride_);
     whole_sums_[row] = whole_rows_[row].sum;
   };
-  for (int row = 0; row < rows_; ++row) one(row);
+  if (rows_ < kManyRows) {
+    for (int row = 0; row < rows_; ++row) one(row);
+  } else {
+    pool_.Run(Blocks(rows_), [&](int block) {
+      for (int row = block * kLanes; row < std::min(rows_, (block + 1) * kLanes); ++row) one(row);
+    });
+  }
 }
 
 void Products::Run(const Matrix& m, const float* x, float* out, int stride, Finish finish) {
