@@ -79,7 +79,9 @@ class NativeEncoder:
         self._sees_picture = any(value.name == "image" for value in model.graph.input)
         self.summary = "own CPU kernels in int8"
         if cut.rest:
-            self._rest = open_session(model.SerializeToString(), file, threads)
+            # What is left beside own outputs is little: more threads would only be in the way.
+            few = 1 if cut.outputs else threads
+            self._rest = open_session(model.SerializeToString(), file, few)
             if not cut.outputs:  # the convolutions alone are ours
                 self.summary = "convolutions by own CPU kernels in int8, the rest in ONNX Runtime"
 
