@@ -55,9 +55,11 @@ bench-peers: $(VENV)/.test
 	$(PEERS)/run.py default --photographs $(PHOTOGRAPHS) --pictures 8 --rounds 100 --tokens 12 \
 		--out benchmarks/records/peers_default.json
 	$(PEERS)/run.py vit-gpt2 --photographs $(PHOTOGRAPHS) \
-		--out benchmarks/records/peers_vit_gpt2.json
+		--pictures 3 --rounds 5 --out benchmarks/records/peers_vit_gpt2.json
+	$(PEERS)/run.py vit-gpt2 --photographs $(PHOTOGRAPHS) --second \
+		--pictures 3 --rounds 5 --out benchmarks/records/peers_vit_gpt2_second.json
 	$(PEERS)/run.py blip-base --photographs $(PHOTOGRAPHS) \
-		--out benchmarks/records/peers_blip_base.json
+		--pictures 2 --rounds 4 --out benchmarks/records/peers_blip_base.json
 	$(PEERS)/tables.py --write
 
 # On a machine with a GPU; elsewhere the record says that nothing was run. PICTURES=FOLDER compares

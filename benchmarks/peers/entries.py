@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 REFERENCE = {"default": "PyTorch"}  # of the others: transformers
 FP32, INT8 = "-fp32.edgecap", "-int8.edgecap"
@@ -16,6 +16,8 @@ class Entry:
     model : what is put behind the model's folder to get what this peer loads
     environment : folder of its own virtual environment, below ``--environments``; ours where empty
     exact : whether float32 arithmetic lets its tokens be compared one by one
+    second : runs beside the reference and our int8 in a second run: all peers of a large model do
+        not fit into 24 GiB together
     """
 
     name: str
@@ -24,6 +26,7 @@ class Entry:
     environment: str = ""
     variant: str = ""
     exact: bool = True
+    second: bool = False
 
 
 def openvino(variant: str, model: str = FP32, name: str = "") -> Entry:
@@ -47,11 +50,8 @@ OURS = (
     Entry("edgecap fp32, ONNX Runtime", "edgecap_bundle.py", model=FP32, variant="onnxruntime"),
     Entry("edgecap int8", "edgecap_bundle.py", model=INT8, exact=False),
 )
-HUB = (
-    Entry("transformers", "transformers_generate.py"),
-    Entry("transformers, torch.compile", "transformers_generate.py", variant="compile"),
-    *OPENVINO,
-)
+HUB = (Entry("transformers", "transformers_generate.py"), *OPENVINO)
+COMPILED = Entry("transformers, torch.compile", "transformers_generate.py", variant="compile")
 CTRANSLATE2 = tuple(
     Entry(
         f"CTranslate2 {kind} behind ONNX Runtime",
@@ -74,8 +74,9 @@ PEERS: dict[str, tuple[Entry, ...]] = {
     ),
     "vit-gpt2": (
         *HUB,
-        Entry("optimum-onnx", "optimum_onnx.py", environment="optimum"),
-        Entry("optimum-intel", "optimum_openvino.py", environment="optimum-intel"),
+        replace(COMPILED, second=True),
+        Entry("optimum-onnx", "optimum_onnx.py", environment="optimum", second=True),
+        Entry("optimum-intel", "optimum_openvino.py", environment="optimum-intel", second=True),
         Entry("ONNX Runtime's beam search operator", "beam_search_operator.py"),
         *CTRANSLATE2,
         GENAI,
@@ -85,8 +86,17 @@ PEERS: dict[str, tuple[Entry, ...]] = {
             model="-steps.edgecap", variant="native", exact=False,
         ),
     ),
-    "blip-base": (*HUB, CTRANSLATE2[0], GENAI, *OURS),
+    "blip-base": (*HUB, COMPILED, CTRANSLATE2[0], GENAI, *OURS),
 }  # fmt: skip
+
+
+def chosen(model: str, *, second: bool, names: str | None) -> list[Entry]:
+    """Those of one run. names : with ; between, instead of those of the run"""
+    entries = PEERS[model]
+    if names is not None:
+        return [entry for entry in entries if entry.name in names.split(";")]
+    both = (reference(model), OURS[1].name)
+    return [e for e in entries if e.second == second or (second and e.name in both)]
 
 
 def reference(model: str) -> str:

@@ -27,7 +27,7 @@ import numpy as np
 from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from entries import PEERS, Entry, reference
+from entries import PEERS, Entry, chosen, reference
 from record import command, machine, spread, write_atomically
 
 HERE = Path(__file__).parent
@@ -83,7 +83,8 @@ class Process:
 @click.option("--tokens", default=16, show_default=True)
 @click.option("--rounds", default=12, show_default=True)
 @click.option("--threads", default=2, show_default=True)
-@click.option("--peers", help="Names with ; between; all by default.")
+@click.option("--second", is_flag=True, help="Those that do not fit into memory with the others.")
+@click.option("--peers", help="Names with ; between; all of the run by default.")
 @click.option("--out", type=click.Path(path_type=Path))
 def main(
     model: str,
@@ -95,18 +96,18 @@ def main(
     tokens: int,
     rounds: int,
     threads: int,
+    second: bool,
     peers: str | None,
     out: Path | None,
 ) -> None:
     """Time MODEL, a folder that models.py wrote below --models."""
-    chosen = [e for e in PEERS[model] if peers is None or e.name in peers.split(";")]
+    run = chosen(model, second=second, names=peers)
     side = _side(models / model)
     whole = model == "default"  # its peers see this project's resizing
     with tempfile.TemporaryDirectory() as folder:
         files = _pictures(photographs, pictures, 0 if whole else side, Path(folder))
         running = [
-            Process(entry, models / model, environments, threads)
-            for entry in track(chosen, "loading")
+            Process(entry, models / model, environments, threads) for entry in track(run, "loading")
         ]
         record = {
             "command": command("benchmarks/peers/run.py"),

@@ -18,7 +18,7 @@ PAGE = ROOT / "results.md"
 NAMES = {
     "peers_default": "default",
     "peers_vit_gpt2": "vit-gpt2",
-    "peers_vit_gpt2_operator": "vit-gpt2-operator",
+    "peers_vit_gpt2_second": "vit-gpt2-second",
     "peers_blip_base": "blip-base",
 }
 OURS = "edgecap"

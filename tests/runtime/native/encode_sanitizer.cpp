@@ -5,23 +5,12 @@
 #include <cstdio>
 #include <vector>
 
+#include "driver_numbers.h"
 #include "encode_run.h"
 
 using namespace edgecap;
 
 namespace {
-
-uint32_t state = 1;
-float Random() {
-  state = state * 1664525u + 1013904223u;
-  return static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
-}
-
-std::vector<float> Values(size_t count) {
-  std::vector<float> values(count);
-  for (float& value : values) value = Random();
-  return values;
-}
 
 // The next convolution of a chain; `source` -1 is the picture.
 Convolution& Add(EncoderModel* model, const WholeKernel& kernel, int source, int channels, int side,
@@ -118,15 +107,6 @@ EncoderModel Make(const WholeKernel& kernel) {
   return m;
 }
 
-// FNV-1a
-uint64_t digest = 14695981039346656037u;
-void Digest(const std::vector<float>& values) {
-  const uint8_t* data = reinterpret_cast<const uint8_t*>(values.data());
-  for (size_t i = 0; i < values.size() * sizeof(float); ++i) {
-    digest = (digest ^ data[i]) * 1099511628211u;
-  }
-}
-
 bool Encode(const WholeKernel& kernel, int threads) {
   state = 1;
   const EncoderModel model = Make(kernel);
@@ -141,7 +121,7 @@ bool Encode(const WholeKernel& kernel, int threads) {
   run.Run(pixels.data(), to);
   run.Run(pixels.data(), to);  // the second finds the first's memory
   for (const std::vector<float>& result : results) {
-    Digest(result);
+    Digest(result.data(), result.size() * sizeof(float));
     for (float value : result) {
       if (!std::isfinite(value)) return false;
     }

@@ -6,24 +6,13 @@
 #include <cstring>
 #include <vector>
 
+#include "driver_numbers.h"
 #include "step_decoder.h"
 #include "step_recurrent.h"
 
 using namespace edgecap;
 
 namespace {
-
-uint32_t state = 1;
-float Random() {
-  state = state * 1664525u + 1013904223u;
-  return static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
-}
-
-std::vector<float> Values(size_t count) {
-  std::vector<float> values(count);
-  for (float& value : values) value = Random();
-  return values;
-}
 
 Matrix Make(int outputs, int inputs, Precision precision, const WholeKernel& kernel) {
   const std::vector<float> bias = Values(outputs);
@@ -92,14 +81,6 @@ RecurrentModel Recurrent(Precision precision, const WholeKernel& kernel, bool ls
   }
   m.Check();
   return m;
-}
-
-// FNV-1a
-uint64_t digest = 14695981039346656037u;
-void Digest(const void* data, size_t bytes) {
-  for (size_t i = 0; i < bytes; ++i) {
-    digest = (digest ^ static_cast<const uint8_t*>(data)[i]) * 1099511628211u;
-  }
 }
 
 // Single steps whose bits count, then a caption.
