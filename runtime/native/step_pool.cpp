@@ -1,5 +1,6 @@
 #include "step_pool.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -49,8 +50,26 @@ StepPool::~StepPool() {
   for (std::thread& helper : helpers_) helper.join();
 }
 
+// A helper that is woken on the caller's own processor finds it taken, and the system may leave it
+// there for longer than a caption takes. So helpers keep off the processor that the caller is on.
+void StepPool::KeepOff() {
+#if defined(__linux__)
+  const int here = sched_getcpu();
+  if (here < 0 || here == kept_off_ || process_ != getpid()) return;
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
+  if (!CPU_ISSET(here, &allowed) || CPU_COUNT(&allowed) < threads_) return;
+  CPU_CLR(here, &allowed);
+  for (std::thread& helper : helpers_) {
+    pthread_setaffinity_np(helper.native_handle(), sizeof(allowed), &allowed);
+  }
+  kept_off_ = here;
+#endif
+}
+
 void StepPool::Begin() {
   if (threads_ == 1) return;
+  KeepOff();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     awake_.store(true, std::memory_order_relaxed);

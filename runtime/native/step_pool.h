@@ -54,11 +54,13 @@ class StepPool {
 
   void RunShared(int count, Call call, void* context);
   bool TakeOne();
+  void KeepOff();
   void Serve();
 
   const int threads_;
   std::vector<std::thread> helpers_;
-  int64_t process_;  // that the helpers run in; a child process has none
+  int64_t process_;    // that the helpers run in; a child process has none
+  int kept_off_ = -1;  // the processor that helpers leave alone
   // Round (24 bits), parts (20), next part (20): one word, so that a part is never taken of a
   // round that is over.
   std::atomic<uint64_t> ticket_{0};

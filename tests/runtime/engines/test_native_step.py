@@ -155,6 +155,41 @@ def test_every_kernel_and_thread_count_says_the_same(default: Bundle) -> None:
     assert all(result == results[0] for result in results)
 
 
+HELPERS = """
+import os, sys
+from pathlib import Path
+import numpy as np
+import edgecap
+from edgecap.runtime.bundle import read_bundle
+from edgecap.runtime.engines.native_step import NativeStepEngine
+
+if sys.argv[1] == "one":
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+allowed = os.sched_getaffinity(0)
+before = set(os.listdir("/proc/self/task"))
+bundle = read_bundle(Path(edgecap.__file__).parent / "models/default.edgecap")
+engine = NativeStepEngine(bundle, threads=2)
+side = engine.image_size
+engine.encode(np.zeros((1, side, side, 3), np.uint8))
+made = [int(task) for task in set(os.listdir("/proc/self/task")) - before]
+assert os.sched_getaffinity(0) == allowed
+masks = [os.sched_getaffinity(task) for task in made]
+assert masks and all(mask <= allowed for mask in masks)
+fewer = [mask for mask in masks if len(mask) == len(allowed) - 1]
+assert bool(fewer) == (len(allowed) > 1), (allowed, masks)
+"""
+
+
+@pytest.mark.parametrize("processors", ["all", "one"])
+def test_helpers_keep_off_the_callers_processor(processors: str) -> None:
+    """The encoder's has run and leaves it alone; nobody's own place is changed."""
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system does not tell where threads may run")
+    command = [sys.executable, "-c", HELPERS, processors]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_deadline_stops_between_steps(default: Bundle) -> None:
     engine = NativeStepEngine(default)
     encoded = engine.encode(np.zeros((1, engine.image_size, engine.image_size, 3), np.uint8))
