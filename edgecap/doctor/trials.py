@@ -22,7 +22,9 @@ from edgecap.runtime.engines.cuda_memory import driver_problem
 from edgecap.runtime.errors import EdgeCapError, EngineError, ImageError
 
 PICTURES = 10
-LEAST_EQUAL = 0.8  # of the captions; with fewer a trial has failed
+# Of the captions; with fewer a trial has failed. Of a right engine in int8 one in twelve differs:
+# six of ten are missed once in 1300 checks, eight of ten once in 20; a wrong one has none.
+LEAST_EQUAL = 0.6
 TRIAL_TARGET = "sm_86"  # what is built for where there is no GPU
 Pictures = Sequence[npt.NDArray[np.uint8]]
 Say = Callable[[str], None]

@@ -51,7 +51,9 @@ def test_json_is_the_manifest(tiny_bundle: Path) -> None:
 def test_the_engine_of_the_default_model() -> None:
     engine = json.loads(CliRunner().invoke(command, ["--json"]).output)["engine"]
     assert (engine["asked"], engine["engine"]) == ("auto", "native")
-    assert engine["summary"].startswith("encoder: ONNX Runtime; decoder: own CPU kernels in int8")
+    assert engine["summary"].startswith(
+        "encoder: own CPU kernels in int8; decoder: own CPU kernels in int8"
+    )
     assert [other["engine"] for other in engine["passed_over"]] == list(ON_GPU)
 
 
