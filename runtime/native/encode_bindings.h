@@ -4,7 +4,7 @@
 
 namespace edgecap {
 
-// Class ConvolutionEncoder of the Python module.
+// Class Encoder of the Python module.
 void BindEncode(nanobind::module_& m);
 
 }  // namespace edgecap

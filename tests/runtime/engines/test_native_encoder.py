@@ -84,6 +84,7 @@ def test_the_default_encoder_is_the_graphs(default: Bundle) -> None:
     own = open_encoder(default, native, threads=2)
     assert isinstance(own, NativeEncoder)
     assert own.summary == "own CPU kernels in int8"
+    assert 6e6 < own.weight_bytes < 7.5e6  # a byte a weight, and taps and tables in floats
     found = own.run(images)
     theirs = OnnxEncoder(data, file, 2)
     assert own.table == theirs.table
