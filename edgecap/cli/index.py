@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +84,7 @@ def command(
     for path, why in report.failures.items():
         fail(why if why.startswith(path) else f"{path}: {why}")
     _tell(report, printable(folder), as_json)
-    if signal.SIGINT in seen:
+    if seen:
         context.exit(INTERRUPTED)
     if report.failures:
         context.exit(BAD_INPUT)

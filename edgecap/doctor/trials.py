@@ -23,7 +23,7 @@ from edgecap.runtime.errors import EdgeCapError, EngineError, ImageError
 
 PICTURES = 10
 # Of the captions; with fewer a trial has failed. Of a right engine in int8 one in twelve differs:
-# six of ten are missed once in 1300 checks, eight of ten once in 20; a wrong one has none.
+# six of ten are missed once in 1300 checks, eight of ten once in 20; wrong ones had none or one.
 LEAST_EQUAL = 0.6
 TRIAL_TARGET = "sm_86"  # what is built for where there is no GPU
 Pictures = Sequence[npt.NDArray[np.uint8]]

@@ -126,6 +126,7 @@ class HeadReader:
                 continue
             if table.ndim == 1 and self._graph.is_linear(name):
                 return self._product(name, [], None)
+            require(table.ndim > 0, f"{name} adds one number to all")
             at, shape = self._rows(rest)
             if table.reshape(-1, table.shape[-1]).shape != (1, *shape)[-2:]:
                 raise Unlike(f"{name} adds a constant of another size")

@@ -38,7 +38,7 @@ class EncoderRun {
   void GiveOut(int at, float* result);
   void Boxes(const uint8_t* pixels);
   const float* Floats(int at);
-  // A part's rows of inputs as the product takes them; row_scales and sums of whole numbers alone.
+  // A part's rows of inputs as the product takes them; scales and sums of whole numbers alone.
   struct Inputs {
     const float* floats = nullptr;
     const int8_t* whole = nullptr;

@@ -112,7 +112,10 @@ def with_head(seed: int, quantised: bool) -> Any:
         helper.make_node("ReduceMean", [rows, b.weight("axis", np.int64([1]))], ["pooled"],
                          keepdims=0)
     )  # fmt: skip
-    b.nodes.append(helper.make_node("Sigmoid", ["pooled"], ["features"]))  # no step of the kernels
+    # Neither a number that is added to all nor a Sigmoid is a step of the kernels.
+    moved = b.node("Add", ["pooled", b.weight("one", np.float32(1))])
+    b.nodes.append(helper.make_node("Sigmoid", [moved], ["features"]))
+    b.nodes.append(helper.make_node("Add", ["pooled", "one"], ["novelty"]))
 
     def linear(x: str, inputs: int, outputs: int) -> str:
         weight = b.rng.normal(size=(inputs, outputs)).astype(np.float32) / np.sqrt(inputs)
@@ -159,7 +162,7 @@ def with_head(seed: int, quantised: bool) -> Any:
     x = norm(b.node("Add", [x, linear(up, 2 * HEAD, HEAD)]))
     keys = b.node("Reshape", [linear(x, HEAD, HEAD), heads])
     b.nodes.append(helper.make_node("Transpose", [keys], ["memory.key.0"], perm=[0, 2, 3, 1]))
-    return b.model(**{"memory.key.0": 4, "features": 2})
+    return b.model(**{"memory.key.0": 4, "features": 2, "novelty": 2})
 
 
 def reference(

@@ -106,7 +106,7 @@ def test_small_encoders_are_what_onnx_runtime_says(seed: int, quantised: bool) -
     data = small.save(small.with_head(seed, quantised))
     own = ours(data)
     assert [name for name, _ in own._inputs] == ["pooled"]  # a Sigmoid stays in ONNX Runtime
-    assert own._rest_outputs == ["features"]
+    assert own._rest_outputs == ["features", "novelty"]
     found = own.run(pictures(3))
     wanted = OnnxEncoder(data, "e", 1).run(pictures(3))
     assert set(found) == set(wanted)
