@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from edgecap.runtime.streams.frames import Header
+from edgecap.runtime.streams.frames import Approach, Header
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,13 @@ class Event:
 
     ``captured_at`` is in seconds since 1970 (UTC); ``pts`` and ``frame`` as in ``Frame``;
     ``text`` to ``sure`` as in ``Caption``; ``reason`` is why it was said: first, changed,
-    refresh (unchanged for ``max_age``), asked (``describe_now``), interval or always (no gate).
+    refresh (unchanged for ``max_age``), asked (``describe_now``), nearer (something comes nearer),
+    interval or always (no gate).
     ``truncated``: the deadline ended the search early. ``draft``: what came of the last
     caption where it was verified against this frame: "kept" and said again, "refused" and decoded
     anew, "checked" (it passed and was decoded anew, to see whether that says the same), else None.
-    ``header``: of the ROS 2 message that brought the frame, if one did.
+    ``header``: of the ROS 2 message that brought the frame, if one did. ``nearer``: as in
+    ``Frame``.
     """
 
     source: str
@@ -63,6 +65,7 @@ class Event:
     truncated: bool = False
     draft: str | None = None
     header: Header | None = None
+    nearer: tuple[Approach, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that strict JSON can hold: times also as ISO 8601, no NaN or infinity."""
@@ -90,6 +93,7 @@ class Event:
             "truncated": bool(self.truncated),
             "draft": self.draft,
             **({} if self.header is None else {"header": self.header._asdict()}),
+            **({"nearer": [thing._asdict() for thing in self.nearer]} if self.nearer else {}),
         }
 
 

@@ -23,6 +23,19 @@ class Header(NamedTuple):
     logged: int | None = None
 
 
+class Approach(NamedTuple):
+    """Something that comes nearer.
+
+    what : how it is told, such as "someone"
+    seconds : until it is reached if it keeps its speed
+    box : left, top, right, bottom as shares of the picture
+    """
+
+    what: str
+    seconds: float
+    box: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One picture of a source.
@@ -35,6 +48,7 @@ class Frame:
         source has no timeline (pictures) or none to rely on (cameras)
     source : the source's name, credentials masked; in a folder the picture's own path
     header : of the ROS 2 message that brought it, if one did
+    nearer : what a detector beside the captioner sees coming nearer
     """
 
     image: npt.NDArray[np.uint8]
@@ -45,6 +59,7 @@ class Frame:
     source: str
     channels: str = "BGR"
     header: Header | None = None
+    nearer: tuple[Approach, ...] = ()
 
     @property
     def seconds(self) -> float:

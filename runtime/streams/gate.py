@@ -20,8 +20,8 @@ SAMPLED = (4, 2)  # columns and rows of pixels that are averaged into a cell: a 
 class Decision:
     """Whether a frame is captioned, and why or why not.
 
-    Reasons to pass: first, changed, refresh, interval, always, asked. To skip: early, unchanged,
-    same (a change that the encoder's features do not see), off.
+    Reasons to pass: first, changed, refresh, interval, always, asked, nearer. To skip: early,
+    unchanged, same (a change that the encoder's features do not see), off.
     """
 
     passed: bool

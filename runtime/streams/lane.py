@@ -121,10 +121,12 @@ class Lane:
 
     def consider(self, frame: Frame, interval: float) -> Job | None:
         """A job where the gate passes the frame; ``interval`` is the governor's, in seconds."""
-        if frame.monotonic - self._last < interval and self.captions:
+        if frame.monotonic - self._last < interval and self.captions and not frame.nearer:
             self.skipped["governed"] += 1
             return None
         decision = self._look_again(frame, self._controlled.decide(frame))
+        if frame.nearer and decision.reason not in ("off", "first", "asked"):
+            decision = Decision(True, "nearer")  # a reason that no look at features takes back
         for watcher in self._watchers:
             watcher.see(frame, decision.passed)
         if not decision.passed:
@@ -165,7 +167,8 @@ class Lane:
             self._draft = job.next_draft
         self._last, self._last_seconds = frame.monotonic, frame.seconds
         self._unsure = 0 if caption.sure else self._unsure + 1
-        if not caption.sure and self._options.unsure == "silent" and job.decision.reason != "asked":
+        heard = job.decision.reason in ("asked", "nearer")
+        if not caption.sure and self._options.unsure == "silent" and not heard:
             self.skipped["unsure"] += 1
             return None
         total = time.monotonic() - frame.monotonic
@@ -197,6 +200,7 @@ class Lane:
             truncated=caption.truncated,
             draft=job.verdict,
             header=frame.header,
+            nearer=frame.nearer,
         )
         return event if self._tell is None else self._tell(event)
 

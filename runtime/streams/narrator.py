@@ -11,21 +11,24 @@ from edgecap.runtime.streams.privacy import Blocked, Mask
 from edgecap.runtime.streams.profiles.profile import Profile
 from edgecap.runtime.streams.sentences import tell_aloud
 from edgecap.runtime.streams.sources.base import Source
-from edgecap.runtime.streams.told import REPEAT, SAID, Told, tell
+from edgecap.runtime.streams.told import REPEAT, SAID, Note, Told, tell
 
 
 def preparation(profile: Profile, source: Source) -> Callable[[Frame], Frame]:
     """What a profile does to each frame of ``source`` before the gate.
 
-    Its privacy zones are masked, and a covered camera is told of through the source's listener.
+    Its privacy zones are masked, a covered camera is told of through the source's listener, and
+    what comes nearer is looked for.
     """
     hide = Mask(profile.zones())
     watch = Blocked(source.say) if profile.watch_for_blocked_camera else None
+    nearness = profile.make_nearness()
 
     def prepare(frame: Frame) -> Frame:
         if watch is not None:
             watch.look(frame)
-        return hide(frame)
+        frame = hide(frame)
+        return frame if nearness is None else nearness.look(frame)
 
     return prepare
 
@@ -63,6 +66,11 @@ class Narrator:
         now = event.captured_at if event.pts is None else event.pts
         alerts = self._hazards.judge(event.text, event.sure, now)
         moves = [] if self._presence is None else self._presence.judge(event.text, event.sure, now)
+        near = [
+            Note("alert", "nearer", thing.what, f"Careful, {thing.what} comes nearer.")
+            for thing in event.nearer
+        ]
+        alerts = [*near, *alerts]
         notes = (*alerts, *moves)
         asked = event.reason == "asked"
         hidden = self._silent and not event.sure and not alerts and not asked

@@ -12,10 +12,11 @@ SAID, REFRESH, REPEAT = "said", "refresh", "repeat"
 
 @dataclass(frozen=True)
 class Note:
-    """Something that a caption's words say.
+    """Something that a caption's words say, or a detector beside the captioner.
 
-    kind : "alert" (a hazard is named), "appeared" or "left" (somebody or something came or went)
-    what : the group of words, such as "pedestrian" or "parcel"
+    kind : "alert" (a hazard is named, or something comes nearer), "appeared" or
+        "left" (somebody or something came or went)
+    what : the group of words, such as "pedestrian" or "parcel"; "nearer" for what comes nearer
     words : the words of the caption that say so; empty for "left"
     sentence : the note as a sentence
     """

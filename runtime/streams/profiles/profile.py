@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 
 from edgecap.runtime.errors import OptionsError
+from edgecap.runtime.streams.detector import Detector
 from edgecap.runtime.streams.hazards import Hazard, Hazards
+from edgecap.runtime.streams.nearness import Approaches, Nearness
 from edgecap.runtime.streams.novelty import Novelty
 from edgecap.runtime.streams.options import StreamOptions
 from edgecap.runtime.streams.phrases import Phrases
@@ -70,6 +72,18 @@ class PresencePart(Part, frozen=True):
     after: Seconds = Seconds(10.0)
 
 
+class NearnessPart(Part, frozen=True):
+    """See ``Nearness``. detector : path of its model; None: nobody looks for what comes nearer."""
+
+    detector: str | None = None
+    things: dict[str, list[str]] = {}
+    within: Seconds = Seconds(3.0)
+    every: Seconds = Seconds(0.2)
+    again: Seconds = Seconds(10.0)
+    sure: float = 0.6
+    size: float = 0.3
+
+
 class PrivacyPart(Part, frozen=True):
     """zones : polygons that are masked; snapshots : whether pictures may leave the device."""
 
@@ -98,6 +112,7 @@ class Profile(Part, frozen=True):
     again: Seconds = Seconds(5.0)
     hazards: dict[str, HazardPart] = {}
     presence: PresencePart | None = None
+    nearness: NearnessPart = NearnessPart()
     privacy: PrivacyPart = PrivacyPart()
     speech: SpeechPart = SpeechPart()
 
@@ -135,6 +150,18 @@ class Profile(Part, frozen=True):
             return None
         return Presence(part.groups, appear=part.appear, leave=part.leave, after=part.after)
 
+    def make_nearness(self) -> Nearness | None:
+        """A fresh watch for what comes nearer, or None where no detector is named."""
+        part = self.nearness
+        approaches = Approaches(
+            part.things, within=part.within, sure=part.sure, size=part.size, again=part.again
+        )
+        if part.detector is None:
+            return None
+        if not part.things:
+            raise OptionsError("nearness.things is empty; give such as `someone: [person]`")
+        return Nearness(Detector(part.detector), approaches, every=part.every)
+
     def zones(self) -> tuple[Zone, ...]:
         """What is masked."""
         return tuple(Zone(tuple(points)) for points in self.privacy.zones)
@@ -152,6 +179,7 @@ class Profile(Part, frozen=True):
         self.make_novelty()
         self.make_hazards()
         self.make_presence()
+        self.make_nearness()
         self.zones()
         for name, value, low in (
             ("presence.appear", self.presence.appear if self.presence else 1, 1),

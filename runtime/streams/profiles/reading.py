@@ -77,12 +77,15 @@ def _merged(path: Path, depth: int) -> dict[str, Any]:
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise OptionsError(f"{path.name} holds no keys; give lines such as `about: my camera`")
+    # A path is meant from the folder of the file that names it.
+    nearness = values.get("nearness")
+    if isinstance(nearness, dict) and isinstance(nearness.get("detector"), str):
+        nearness["detector"] = str(path.parent / nearness["detector"])
     base = values.pop("extends", None)
     if base is None:
         return values
     if not isinstance(base, str) or depth == 0:
         raise OptionsError(f"{path.name}: extends is {base!r}; give the name of another profile")
-    # A path is meant from the folder of the file that names it.
     beside = path.parent / base
     return _over(_merged(_find(base if base in names() else beside), depth - 1), values)
 
