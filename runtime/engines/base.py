@@ -15,7 +15,8 @@ import numpy.typing as npt
 class Encoded:
     """What the encoder graph made of B pictures; constant while their captions are decoded.
 
-    memory : name -> array [B, ...] in the engine's own dtype
+    memory : name -> array [B, ...] in the engine's own dtype; of an encoder on a GPU perhaps a
+        ``DeviceArray``, of which ``numpy.asarray`` gives a copy on the host
     carry : name -> array [B, ...], the decoder's first recurrent state; empty without one
     features : float32 [B, F], unit length, for change gates; None when the graph has no such output
     novelty : float32 [B], how far a picture lies from the training photographs (0 typical);
@@ -23,13 +24,13 @@ class Encoded:
     """
 
     batch: int
-    memory: dict[str, np.ndarray]
+    memory: dict[str, Any]
     carry: dict[str, np.ndarray]
     features: npt.NDArray[np.float32] | None
     novelty: npt.NDArray[np.float32] | None
 
     @classmethod
-    def of(cls, batch: int, outputs: Mapping[str, npt.NDArray[Any]]) -> Encoded:
+    def of(cls, batch: int, outputs: Mapping[str, Any]) -> Encoded:
         """The outputs of an encoder graph by what their names say."""
         return cls(
             batch=batch,

@@ -35,6 +35,8 @@ FAMILIES = (
     "attention (show-and-tell, show-attend-tell)"
 )
 STOP_EVERY = 1e-3  # seconds between two questions whether to stop
+HOST = 0  # of decoder_api.h's places
+ON_DEVICE = {"<f4": 1, "<f2": 2}
 LOOPS = {-1: "none yet", 0: "plain", 1: "unrolled graph", 2: "graph with a WHILE node"}
 
 
@@ -122,7 +124,7 @@ class CudaDecoder:
         should_stop: Callable[[], bool] | None = None,
     ) -> Decoded:
         """The meaning of ``generate``; ``options.max_new_tokens`` is clipped to T. Memory may lie
-        on the device, as arrays with ``__cuda_array_interface__``.
+        on the device, as arrays with ``__cuda_array_interface__`` of float32 or float16.
 
         should_stop : asked every millisecond by a thread of its own, while the GPU works; True ends
             the search after the step it is at
@@ -140,11 +142,11 @@ class CudaDecoder:
             ]
             count = len(self._memories)
             memory, carry = (_addresses(part) for part in (given[:count], given[count:]))
-            flags = np.array([one.on_device for one in given] or [False], np.uint8)
+            places = np.array([one.place for one in given] or [HOST], np.uint8)
             stream = self._cuda.stream if self._cuda is not None else None
             call = self._functions.edgecap_decoder_decode
             self._check(
-                call(self._handle, ctypes.byref(search), memory, carry, flags.ctypes.data, stream)
+                call(self._handle, ctypes.byref(search), memory, carry, places.ctypes.data, stream)
             )
             return self._results(encoded.batch, limit, options, start)
 
@@ -208,13 +210,16 @@ class CudaDecoder:
         shape = (batch, *self._shapes[name])
         if tuple(array.shape) != shape:
             raise EngineError(f"{name} is {list(array.shape)}; the decoder takes {list(shape)}")
-        place = getattr(array, "__cuda_array_interface__", None)
-        if place is not None:
-            if place["typestr"] != "<f4" or place.get("strides") is not None:
-                raise EngineError(f"{name} on the device must be float32 and contiguous")
-            return _Input(int(place["data"][0]), True, array)
+        there = getattr(array, "__cuda_array_interface__", None)
+        if there is not None:
+            if there["typestr"] not in ON_DEVICE or there.get("strides") is not None:
+                raise EngineError(
+                    f"{name} on the device is {there['typestr']} with strides "
+                    f"{there.get('strides')}; give float32 or float16, contiguous"
+                )
+            return _Input(int(there["data"][0]), ON_DEVICE[there["typestr"]], array)
         host = np.ascontiguousarray(array, np.float32)
-        return _Input(int(host.ctypes.data), False, host)
+        return _Input(int(host.ctypes.data), HOST, host)
 
     def _results(self, batch: int, limit: int, options: DecodingOptions, start: float) -> Decoded:
         side = (batch, options.beams)
@@ -238,7 +243,7 @@ class CudaDecoder:
 @dataclass(frozen=True)
 class _Input:
     address: int
-    on_device: bool
+    place: int
     array: Any  # alive while its address is used
 
 

@@ -1,6 +1,7 @@
 """TensorRT engine: a bundle's two graphs as plans that were built on this machine.
 
-Caches, state and memory stay on the GPU while a caption is decoded: a step sends tokens, parents
+What the encoder gives as memory stays on the GPU. So do caches and state while a caption is
+decoded: a step sends tokens, parents
 and the ancestry mask, and takes logits back. The step's rows of ``append.*`` are copied into their
 slots on the device. Each thread that encodes has an execution context and a stream of its own; an
 engine serves one decode at a time, as ``OnnxEngine`` does. After the first picture of a batch size
@@ -12,6 +13,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.engines.base import Encoded
 from edgecap.runtime.engines.cuda_memory import Cuda, open_cuda
+from edgecap.runtime.engines.device_array import DeviceArray, DevicePool
 from edgecap.runtime.engines.tensorrt_context import Buffers, LoadedPlan, rest
 from edgecap.runtime.engines.tensorrt_library import Library, load_library
 from edgecap.runtime.engines.tensorrt_plan import (
@@ -140,28 +143,36 @@ class Lane:
 
     def __init__(self, plan: LoadedPlan, cuda: Cuda) -> None:
         self.cuda, self.lock = cuda, threading.Lock()
+        self._pool = DevicePool(cuda)
         self.owner: Any = _nobody  # calls give the thread, or None once it is gone
         self.pictures: OrderedDict[int, Buffers] = OrderedDict()
         self._plan, self._context = plan, plan.context()
 
-    def run(self, images: npt.NDArray[np.uint8]) -> dict[str, Array]:
-        """What the encoder makes of the pictures, in plain arrays that stay as they are."""
+    def run(self, images: npt.NDArray[np.uint8]) -> dict[str, Array | DeviceArray]:
+        """What the encoder makes of the pictures, in arrays that stay as they are: memory on the
+        GPU, the rest on the host."""
         batch = len(images)
-        outputs = [spec.name for spec in self._plan.specs[1]]
+        outputs = self._plan.sidecar.outputs
+        kept = {spec.name: (batch, *rest(spec, 1)) for spec in outputs if _is_memory(spec.name)}
         buffers = self.pictures.pop(batch, None)
         if buffers is None:
             shapes = {"image": tuple(images.shape)}
-            for spec in self._plan.sidecar.outputs:
-                shapes[spec.name] = (batch, *rest(spec, 1))
+            shapes |= {s.name: (batch, *rest(s, 1)) for s in outputs if s.name not in kept}
             _evict(self.pictures)
             everything = list(shapes)
             buffers = Buffers(self.cuda, shapes, self._plan.dtypes, everything, everything)
         self.pictures[batch] = buffers
         buffers.upload("image", images)
-        self._context.run(self.cuda.stream, buffers.shapes, buffers.addresses)
-        named = {name: buffers.download(name) for name in outputs}
+        memory = {name: self._on_device(name, shape) for name, shape in kept.items()}
+        places = {name: array.address for name, array in memory.items()}
+        self._context.run(self.cuda.stream, buffers.shapes, buffers.addresses | places)
+        named = {s.name: buffers.download(s.name) for s in outputs if s.name not in kept}
         self.cuda.synchronize()
-        return {name: array.copy() for name, array in named.items()}
+        return {**memory, **{name: array.copy() for name, array in named.items()}}
+
+    def _on_device(self, name: str, shape: tuple[int, ...]) -> DeviceArray:
+        kind = np.dtype(self._plan.dtypes[name])
+        return DeviceArray(self._pool.take(prod(shape) * kind.itemsize), shape, kind)
 
 
 class Decoding:
@@ -195,6 +206,7 @@ class TensorRTStepRunner:
         plan = decoding.plan
         self._context, self.cuda, self.lock = decoding.context, decoding.cuda, decoding.lock
         self.batch, self._beams, self._positions = batch, beams, max_positions
+        self._encoded: Encoded | None = None
         self.loops: OrderedDict[Any, Any] = OrderedDict()  # of whole captions over these buffers
         rows, slots = batch * beams, beams * max_positions
         shapes: dict[str, tuple[int, ...]] = {}
@@ -231,8 +243,13 @@ class TensorRTStepRunner:
     def start(self, encoded: Encoded) -> None:
         """Send the pictures' memory and their first recurrent state, tiled over the beams."""
         self.cuda.synchronize()  # a start that no step followed may still be on its way
+        self._encoded = encoded  # its memory is not used again while it is copied
         for name in self._memory:
-            self._buffers.upload(name, encoded.memory[name])
+            array: Any = encoded.memory[name]
+            if isinstance(array, DeviceArray) and array.dtype == self._buffers.dtypes[name]:
+                self.cuda.copy(self._buffers.addresses[name], array.address, array.nbytes)
+            else:
+                self._buffers.upload(name, np.asarray(array))
         for name in self._carry:
             self._buffers.upload(name, np.repeat(encoded.carry[name], self._beams, axis=0))
 
@@ -261,7 +278,12 @@ class TensorRTStepRunner:
                 self._append(name, position)
             logits = buffers.download("logits")
             self.cuda.synchronize()
+            self.let_go()
         return logits
+
+    def let_go(self) -> None:
+        """Say that the pictures' memory has been copied: the work queued so far is done."""
+        self._encoded = None
 
     def queue(self, addresses: dict[str, int]) -> None:
         """Queue one run of the decoder over tensors that lie at ``addresses``."""
@@ -299,6 +321,10 @@ class TensorRTStepRunner:
         for picture in range(self.batch):
             slot = cache + (picture * self._positions + position) * block
             self.cuda.copy(slot, buffers.addresses[name] + picture * block, block)
+
+
+def _is_memory(name: str) -> bool:
+    return name.startswith("memory.")
 
 
 def _evict(kept: OrderedDict[Any, Any]) -> None:

@@ -57,6 +57,7 @@ class TensorRTCaptions:
                 runner.keep((options, special), loop)
             truncated = loop.run(should_stop)
             hypotheses = loop.search.finish()
+            runner.let_go()
         spent = (perf_counter() - start) * 1e3
         return Decoded(hypotheses, spent, spent, loop.search.position, truncated)
 

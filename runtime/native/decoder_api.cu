@@ -221,13 +221,24 @@ struct EdgecapDecoder {
   }
 
   void Decode(const EdgecapSearch& search, const void* const* memory, const void* const* carry,
-              const uint8_t* on_device, cudaStream_t given) {
+              const uint8_t* places, cudaStream_t given) {
     if (running != nullptr) Wait();
     Plan* plan = FindPlan(search);
     size_t number = 0;
     const auto send = [&](float* to, const void* from, size_t host, size_t values) {
       const size_t bytes = values * sizeof(float);
-      if (on_device != nullptr && on_device[number++]) {
+      const int place = places == nullptr ? int{EDGECAP_HOST} : places[number++];
+      if (place > EDGECAP_DEVICE_HALF) {
+        throw Failure{EDGECAP_DECODER_BAD_OPTIONS, Format("an array at place %d", place)};
+      }
+      if (place == EDGECAP_DEVICE_HALF) {
+        const int count = static_cast<int>(values);
+        Check(Launch(WidenKernel, Blocks(count), dim3(kStepThreads), 0, given,
+                     static_cast<const __half*>(from), to, count),
+              "widening memory");
+        return;
+      }
+      if (place == EDGECAP_DEVICE) {
         Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, given), "copying memory");
         return;
       }
@@ -317,9 +328,9 @@ int edgecap_decoder_create(const EdgecapDecoderSpec* spec, EdgecapDecoder** made
 
 int edgecap_decoder_decode(EdgecapDecoder* decoder, const EdgecapSearch* search,
                            const void* const* memory, const void* const* carry,
-                           const uint8_t* on_device, void* stream) {
+                           const uint8_t* places, void* stream) {
   return Guarded(&decoder->message, [&] {
-    decoder->Decode(*search, memory, carry, on_device, static_cast<cudaStream_t>(stream));
+    decoder->Decode(*search, memory, carry, places, static_cast<cudaStream_t>(stream));
   });
 }
 

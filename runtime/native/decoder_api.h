@@ -119,18 +119,25 @@ typedef struct {
   int32_t stopped; /* not 0: it is stopped before it begins, after one step */
 } EdgecapSearch;
 
+/* Where an array lies, and its numbers. */
+enum EdgecapPlace {
+  EDGECAP_HOST = 0,        /* host memory, float32 */
+  EDGECAP_DEVICE = 1,      /* the device's memory, float32 */
+  EDGECAP_DEVICE_HALF = 2, /* the device's memory, float16 */
+};
+
 typedef struct EdgecapDecoder EdgecapDecoder;
 
 /* `message`, of `room` bytes, gets the text of an error. */
 int edgecap_decoder_create(const EdgecapDecoderSpec* spec, EdgecapDecoder** made, char* message,
                            size_t room);
 
-/* Queues a caption search. `memory` and `carry` are float32 arrays in the order of the description,
- * in host memory or, with a flag in `on_device` of each (memories first), on the device. Host
- * arrays may change once it returns. */
+/* Queues a caption search. `memory` and `carry` are arrays in the order of the description. Where
+ * each lies `places` says (memories first); null: all on the host. Host arrays may change once it
+ * returns, those on the device after edgecap_decoder_results. */
 int edgecap_decoder_decode(EdgecapDecoder* decoder, const EdgecapSearch* search,
                            const void* const* memory, const void* const* carry,
-                           const uint8_t* on_device, void* stream);
+                           const uint8_t* places, void* stream);
 
 /* Ends the decode that runs after the step it is at, with what it found so far. The one call that
  * another thread may make meanwhile. Without a decode, or before its launches are queued, it does

@@ -240,4 +240,12 @@ __global__ void __launch_bounds__(kStepThreads, 2)
   }
 }
 
+// What an encoder gave in half precision, as the kernels above read it.
+__global__ void __launch_bounds__(kStepThreads, 2)
+    WidenKernel(const __half* in, float* out, int count) {
+  for (int i = blockIdx.x * kStepThreads + threadIdx.x; i < count; i += gridDim.x * kStepThreads) {
+    out[i] = __half2float(in[i]);
+  }
+}
+
 }  // namespace edgecap::gpu

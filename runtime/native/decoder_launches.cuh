@@ -7,6 +7,11 @@
 
 namespace edgecap::gpu {
 
+// Blocks of kStepThreads for `count` values, each of which may take several.
+inline dim3 Blocks(int count) {
+  return dim3(static_cast<unsigned>(std::min(1024, (count + kStepThreads - 1) / kStepThreads)));
+}
+
 // The launches of a decoder whose weights are W and whose caches are C.
 template <typename W, typename C>
 class Launches {
@@ -64,10 +69,6 @@ class Launches {
   template <typename... Parameters, typename... Arguments>
   void Queue(void (*kernel)(Parameters...), dim3 grid, size_t shared, Arguments... arguments) {
     Keep(Launch(kernel, grid, dim3(kStepThreads), shared, stream_, arguments...));
-  }
-
-  static dim3 Blocks(int count) {
-    return dim3(static_cast<unsigned>(std::min(1024, (count + kStepThreads - 1) / kStepThreads)));
   }
 
   StepView View() const {

@@ -203,7 +203,7 @@ def _graph_scorer(captioner: Any) -> Callable[[tuple[int, ...], Encoded], Floats
             "position": np.arange(length, dtype=np.int64),
             "ancestry": np.zeros((length, 0), np.bool_),
             **caches,
-            **{name: encoded.memory[name] for name in memory},
+            **{name: np.asarray(encoded.memory[name]) for name in memory},
         }
         return _log_softmax(np.asarray(session.run(["logits"], feed)[0], np.float32))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import small_decoders
+import tensorrt_emulation as emulation
 from small_decoders import POSITIONS, SPECIAL
 
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.decoding.loop import Decoded, generate
 from edgecap.runtime.decoding.options import DecodingOptions
+from edgecap.runtime.engines.cuda import CudaEngine, part
 from edgecap.runtime.engines.cuda_decoder import CudaDecoder
+from edgecap.runtime.engines.device_array import DeviceArray, DevicePool
 from edgecap.runtime.engines.onnx import OnnxEngine
+from edgecap.runtime.engines.tensorrt import TensorRTEngine
+from edgecap.runtime.errors import EngineError
 
 Made = tuple[Bundle, OnnxEngine]
 VARIANTS: list[dict[str, Any]] = [
@@ -165,29 +171,89 @@ def test_the_same_search_again_is_the_same(kernels: Any, made: Callable[[str], M
             assert first.setdefault(beams, found) == found
 
 
-def test_memory_may_lie_on_the_device(kernels: Any, made: Callable[[str], Made]) -> None:
-    import dataclasses
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+@pytest.mark.parametrize("family", ["vit-gpt2", "show-attend-tell"])
+def test_memory_may_lie_on_the_device(
+    kernels: Any, made: Callable[[str], Made], family: str, kind: str
+) -> None:
+    """In single or half precision, as TensorRT's engines give it; also a part of the pictures."""
+    library, cuda = kernels
+    bundle, engine = made(family)
+    decoder = CudaDecoder(bundle, cuda, "fp32", library)
+    encoded = engine.encode(small_decoders.pictures(bundle, 3))
+    pool = DevicePool(cuda)
 
+    def rounded(arrays: dict[str, Any]) -> dict[str, Any]:
+        return {name: array.astype(kind).astype(np.float32) for name, array in arrays.items()}
+
+    def moved(arrays: dict[str, Any]) -> dict[str, Any]:
+        there = {}
+        for name, array in arrays.items():
+            values = np.ascontiguousarray(array, kind)
+            there[name] = DeviceArray(pool.take(values.nbytes), values.shape, values.dtype)
+            cuda.upload(there[name].address, values)
+        cuda.synchronize()
+        return there
+
+    options = options_of(3, {})
+    host = dataclasses.replace(
+        encoded, memory=rounded(encoded.memory), carry=rounded(encoded.carry)
+    )
+    device = dataclasses.replace(encoded, memory=moved(encoded.memory), carry=moved(encoded.carry))
+    for start, count in ((0, 3), (1, 2)):
+        wanted = decoder.decode(part(host, start, count), options, SPECIAL)
+        found = decoder.decode(part(device, start, count), options, SPECIAL)
+        assert found.hypotheses == wanted.hypotheses
+
+
+def test_what_lies_on_the_device_must_be_plain_floats(
+    kernels: Any, made: Callable[[str], Made]
+) -> None:
     library, cuda = kernels
     bundle, engine = made("vit-gpt2")
     decoder = CudaDecoder(bundle, cuda, "fp32", library)
-    encoded = engine.encode(small_decoders.pictures(bundle, 2))
-    options = options_of(3, {})
-    wanted = decoder.decode(encoded, options, SPECIAL)
+    encoded = engine.encode(small_decoders.pictures(bundle, 1))
+    pool = DevicePool(cuda)
+    doubles = {
+        name: DeviceArray(pool.take(8 * array.size), array.shape, np.float64)
+        for name, array in encoded.memory.items()
+    }
+    with pytest.raises(EngineError, match=r"<f8 with strides None; give float32 or float16"):
+        decoder.decode(dataclasses.replace(encoded, memory=doubles), options_of(2, {}), SPECIAL)
 
-    class OnDevice:
-        def __init__(self, array: np.ndarray) -> None:
-            self.shape, self.address = array.shape, cuda.allocate(array.nbytes)
-            cuda.upload(self.address, array)
-            place = {"data": (self.address, False), "typestr": "<f4", "shape": array.shape}
-            self.__cuda_array_interface__ = place
 
-    memory = {name: OnDevice(array) for name, array in encoded.memory.items()}
-    cuda.synchronize()
-    moved = dataclasses.replace(encoded, memory=memory)
-    assert decoder.decode(moved, options, SPECIAL).hypotheses == wanted.hypotheses
-    for array in memory.values():
-        cuda.free(array.address)
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_tensorrt_s_memory_stays_on_the_device(
+    kernels: Any, made: Callable[[str], Made], tmp_path: Path, precision: str
+) -> None:
+    """TensorRT (emulated) encodes, the kernels decode: no memory comes to the host between them."""
+    from edgecap.export.tensorrt.prepare import prepare
+
+    library, cuda = kernels
+    if library.architectures != ("emulated",):
+        pytest.skip("TensorRT is emulated, a real GPU is not its device")
+    bundle, engine = made("image-transformer")
+    graphs = {role: p.SerializeToString() for role, p in prepare(bundle, precision).items()}
+    emulation.write_plans(tmp_path, bundle, graphs, precision=precision)
+    host = emulation.HostCuda()
+    encoder = TensorRTEngine(bundle, tmp_path, library=emulation.library(host), cuda=host)
+    ours = CudaEngine(encoder, CudaDecoder(bundle, cuda, precision, library), max_rows=8)
+    options = options_of(4, {})
+    images = small_decoders.pictures(bundle, 3)
+    wanted = generate(engine, engine.encode(images), options, SPECIAL)
+    found = generate(ours, ours.encode(images), options, SPECIAL)
+    right = [
+        a[0].tokens == b[0].tokens for a, b in zip(wanted.hypotheses, found.hypotheses, strict=True)
+    ]
+    assert sum(right) >= (3 if precision == "fp32" else 2)
+    host.calls.clear()
+    encoded = ours.encode(images)
+    ours.decode(encoded, options, SPECIAL)
+    outputs = [spec.name for spec in bundle.manifest.graphs.encoder.outputs]
+    assert host.calls["download"] == sum(not name.startswith("memory.") for name in outputs)
+    assert host.calls["upload"] == 1
+    kinds = {array.dtype for array in encoded.memory.values()}
+    assert kinds == {np.dtype("float32" if precision == "fp32" else "float16")}
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["before it begins", "meanwhile"])
