@@ -109,6 +109,7 @@ $(VENV)/.test: pyproject.toml CMakeLists.txt $(wildcard runtime/native/*) | $(VE
 native-aarch64: $(VENV)/.test
 	@mkdir -p build
 	aarch64-linux-gnu-g++ -std=c++17 -O2 -static -ffp-contract=off -fno-trapping-math -I runtime/native \
-		tests/runtime/decoding/beam_sanitizer.cpp runtime/native/beam_cpu.cpp -o build/beam_aarch64
+		tests/runtime/decoding/beam_sanitizer.cpp runtime/native/beam_cpu.cpp \
+		runtime/native/beam_candidates.cpp runtime/native/logit_tiles.cpp -o build/beam_aarch64
 	qemu-aarch64 build/beam_aarch64
 	$(BIN)/python -m pytest -q tests/runtime/native/test_step_sanitizers.py -k arm

@@ -188,10 +188,13 @@ def _clean(logits: Floats) -> Floats:
 
 
 def _log_softmax(logits: Floats) -> Floats:
-    """[K, V]; a row of -inf stays one. The sum is in double, so permuted rows tie exactly."""
+    """[K, V]; a row of -inf stays one. The sum is in double, of exact differences, so that permuted
+    rows tie exactly, whatever parts of them are summed first."""
     largest = logits.max(axis=1, keepdims=True)
-    shifted = np.where(np.isneginf(logits), np.float32(-np.inf), logits - largest)
-    total = np.exp(shifted.astype(np.float64)).sum(axis=1, keepdims=True)
+    dead = np.isneginf(logits)
+    differences = np.where(dead, -np.inf, logits.astype(np.float64) - largest)
+    total = np.exp(differences).sum(axis=1, keepdims=True)
+    shifted = np.where(dead, np.float32(-np.inf), logits - largest)
     logprobs: Floats = shifted - np.where(total > 0, np.log(total), 0.0).astype(np.float32)
     return logprobs
 

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "logit_tiles.h"
+
 namespace edgecap {
 
 enum class EarlyStopping : int { kFalse = 0, kTrue = 1, kNever = 2 };
@@ -46,8 +48,9 @@ class BeamSearch {
   BeamSearch(const BeamConfig& config, const BeamBuffers& buffers);
 
   // Consumes logits [R, V], rows `row_stride` floats apart, of step position(). Returns true when
-  // every image is done; further calls change nothing.
-  bool Step(const float* logits, std::ptrdiff_t row_stride);
+  // every image is done; further calls change nothing. tiles : [tiles of V, R] as SumTile gives
+  // them, by who made the logits; null: they are summed here, to the same bits
+  bool Step(const float* logits, std::ptrdiff_t row_stride, const LogitTile* tiles = nullptr);
 
   int position() const { return position_; }
   const BeamConfig& config() const { return config_; }
@@ -72,9 +75,23 @@ class BeamSearch {
     bool real;  // false: an empty slot
   };
 
-  void Advance(int image, const float* logits, std::ptrdiff_t row_stride);
-  int TopCandidates(int image, const float* logits, std::ptrdiff_t row_stride);
-  int GreedyCandidate(int image, const float* logits);
+  // The logits of one image, and their tiles' sums.
+  struct ImageLogits {
+    const float* rows;
+    std::ptrdiff_t row_stride;
+    const LogitTile* tiles;
+    std::ptrdiff_t tile_stride;
+  };
+
+  void Advance(int image, ImageLogits logits);
+  int TopCandidates(int image, const ImageLogits& logits);
+  int GreedyCandidate(int image, const ImageLogits& logits);
+  void SumTiles(ImageLogits* logits);
+  int OfferTile(const float* logprobs, float add, int beam, int start, int count);
+  int LargestToken(const ImageLogits& logits);
+  bool IsBanned(int token) const {
+    return suppressed_[token] || (token == config_.eos && position_ < config_.min_new_tokens);
+  }
   bool UpdateFinished(int image, const Candidate* top, const bool* ends, int count);
   bool CanImprove(int image) const;
   void ExtendAncestry(int image);
@@ -93,7 +110,9 @@ class BeamSearch {
   std::vector<int32_t> step_tokens_;   // [max_new_tokens, R]: what each row appended at each step,
   std::vector<int32_t> step_parents_;  //   which row of the step before it continued,
   std::vector<float> step_logprobs_;   //   and at which log-probability
-  std::vector<float> scratch_;         // one row of logits, padded with -inf to whole vectors
+  std::vector<uint8_t> suppressed_;    // [V]
+  std::vector<LogitTile> tiles_;       // [tiles of V, K], of logits that come without
+  std::vector<float> scratch_;         // one row of logits, padded with -inf to whole tiles
   std::vector<float> penalised_;       // [max_new_tokens + 1]
   std::vector<int64_t> sequence_;      // [max_new_tokens + 1], BOS first
   std::vector<uint8_t> old_ancestry_;  // [K, K * T]

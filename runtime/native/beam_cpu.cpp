@@ -1,20 +1,15 @@
 #include <algorithm>
-#include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 
 #include "beam.h"
-#include "rows.h"
 
 namespace edgecap {
 namespace {
 
 constexpr float kNothing = -1.0e9f;  // the score of a slot that holds no hypothesis
-
-float Penalised(float value, float penalty) {
-  return value < 0.0f ? value * penalty : value / penalty;
-}
 
 void Require(bool holds, const char* message) {
   if (!holds) throw std::invalid_argument(message);
@@ -50,7 +45,13 @@ BeamSearch::BeamSearch(const BeamConfig& config, const BeamBuffers& buffers)
   step_tokens_.assign(limit * rows, 0);
   step_parents_.assign(limit * rows, 0);
   step_logprobs_.assign(limit * rows, 0.0f);
-  scratch_.assign(Padded(config_.vocab), kNegInf);
+  const size_t tiles = LogitTiles(config_.vocab);
+  tiles_.assign(tiles * k, LogitTile{});
+  scratch_.assign(tiles * kLogitTile, -std::numeric_limits<float>::infinity());
+  suppressed_.assign(config_.vocab, 0);
+  for (const int64_t token : config_.suppress_tokens) {
+    if (token >= 0 && token < config_.vocab) suppressed_[token] = 1;
+  }
   penalised_.assign(limit + 1, 0.0f);
   sequence_.assign(limit + 1, config_.bos);
   old_ancestry_.assign(k * width, 0);
@@ -62,23 +63,28 @@ BeamSearch::BeamSearch(const BeamConfig& config, const BeamBuffers& buffers)
   std::memset(buffers_.ancestry, 0, rows * width);
 }
 
-bool BeamSearch::Step(const float* logits, std::ptrdiff_t row_stride) {
+bool BeamSearch::Step(const float* logits, std::ptrdiff_t row_stride, const LogitTile* tiles) {
   const int limit = config_.max_new_tokens;
   if (images_done_ == config_.batch || position_ == limit) return true;
+  const std::ptrdiff_t rows = static_cast<std::ptrdiff_t>(config_.batch) * config_.beams;
   for (int image = 0; image < config_.batch; ++image) {
-    if (!done_[image]) Advance(image, logits + image * config_.beams * row_stride, row_stride);
+    const int first = image * config_.beams;
+    if (!done_[image]) {
+      Advance(image, {logits + first * row_stride, row_stride,
+                      tiles == nullptr ? nullptr : tiles + first, rows});
+    }
     ExtendAncestry(image);
   }
   ++position_;
   return images_done_ == config_.batch || position_ == limit;
 }
 
-void BeamSearch::Advance(int image, const float* logits, std::ptrdiff_t row_stride) {
+void BeamSearch::Advance(int image, ImageLogits logits) {
   const int k = config_.beams;
   const int first = image * k;
   const bool last = position_ + 1 == config_.max_new_tokens;
-  const int count =
-      k == 1 ? GreedyCandidate(image, logits) : TopCandidates(image, logits, row_stride);
+  if (logits.tiles == nullptr) SumTiles(&logits);
+  const int count = k == 1 ? GreedyCandidate(image, logits) : TopCandidates(image, logits);
 
   bool ends[2 * kMaxBeams];
   float alive[2 * kMaxBeams];
@@ -107,59 +113,6 @@ void BeamSearch::Advance(int image, const float* logits, std::ptrdiff_t row_stri
     buffers_.tokens[row] = config_.pad;
     buffers_.parents[row] = row;
   }
-}
-
-int BeamSearch::TopCandidates(int image, const float* logits, std::ptrdiff_t row_stride) {
-  const int k = config_.beams;
-  const int vocab = config_.vocab;
-  const int padded = static_cast<int>(scratch_.size());
-  const int wanted = 2 * k;
-  float* x = scratch_.data();
-  int count = 0;
-  for (int beam = 0; beam < k; ++beam) {
-    const float max = CleanRow(logits + beam * row_stride, x, vocab, padded);
-    if (max > kNegInf) {
-      Subtract(x, max, static_cast<float>(std::log(ExpSum(x, max, padded))), padded);
-    }
-    Process(x, image * k + beam);
-
-    // Rows come in flat order and an equal score never moves up, so ties keep the lower index.
-    const float add = running_[image * k + beam];
-    int i = 0;
-    while (i < vocab) {
-      int stop = std::min(i + kBlock, vocab);
-      if (count == wanted) {
-        i = NextBlockAbove(x, add, top_[count - 1].score, i, padded);
-        stop = std::min(i + kBlock, vocab);
-      }
-      for (; i < stop; ++i) {
-        const float score = x[i] + add;
-        if (count == wanted && !(score > top_[count - 1].score)) continue;
-        int at = count == wanted ? count - 1 : count++;
-        for (; at > 0 && score > top_[at - 1].score; --at) top_[at] = top_[at - 1];
-        top_[at] = Candidate{score, x[i], beam, i};
-      }
-    }
-  }
-  return count;
-}
-
-// One beam is greedy search: the token is chosen on processed logits, as in transformers; its
-// reported log-probability is processed like that of any other beam.
-int BeamSearch::GreedyCandidate(int image, const float* logits) {
-  const int padded = static_cast<int>(scratch_.size());
-  float* x = scratch_.data();
-  const float max = CleanRow(logits, x, config_.vocab, padded);
-  const float log_sum = max > kNegInf ? static_cast<float>(std::log(ExpSum(x, max, padded))) : 0.0f;
-  Process(x, image);
-  const int token = static_cast<int>(std::max_element(x, x + config_.vocab) - x);
-
-  const float raw = std::isnan(logits[token]) ? kNegInf : std::min(logits[token], FLT_MAX);
-  x[token] = max > kNegInf ? (raw - max) - log_sum : kNegInf;
-  Process(x, image);
-  const float logprob = x[token];
-  top_[0] = Candidate{logprob + running_[image], logprob, 0, token};
-  return 1;
 }
 
 // Merges this step's ended candidates with the image's pool of K; true when the image is done.
@@ -227,47 +180,6 @@ void BeamSearch::ExtendAncestry(int image) {
     const size_t parent = static_cast<size_t>(buffers_.parents[first + i] - first);
     if (moved) std::memcpy(rows + i * width, &old_ancestry_[parent * width], used);
     rows[i * width + used + parent] = 1;
-  }
-}
-
-// Applies the processors to one row of log-probabilities (of logits when greedy), in place.
-void BeamSearch::Process(float* values, int row) {
-  const int64_t vocab = config_.vocab;
-  if (uses_history_) {
-    WalkBack(row);
-    const int length = position_ + 1;
-    if (config_.repetition_penalty != 1.0f) {
-      // Read all before writing any: a token that occurs twice is penalised once.
-      for (int i = 0; i < length; ++i) {
-        const int64_t token = sequence_[i];
-        if (token < vocab) penalised_[i] = Penalised(values[token], config_.repetition_penalty);
-      }
-      for (int i = 0; i < length; ++i) {
-        if (sequence_[i] < vocab) values[sequence_[i]] = penalised_[i];
-      }
-    }
-    const int n = config_.no_repeat_ngram_size;
-    if (n > 0 && length >= n) {
-      const int64_t* prefix = sequence_.data() + length - n + 1;
-      for (int i = 0; i + n <= length; ++i) {
-        const int64_t* window = sequence_.data() + i;
-        const int64_t banned = window[n - 1];
-        if (banned < vocab && std::equal(window, window + n - 1, prefix)) values[banned] = kNegInf;
-      }
-    }
-  }
-  if (position_ < config_.min_new_tokens) values[config_.eos] = kNegInf;
-  for (const int64_t token : config_.suppress_tokens) {
-    if (token < vocab) values[token] = kNegInf;
-  }
-}
-
-// Writes BOS and the tokens of `row` so far to sequence_.
-void BeamSearch::WalkBack(int row) {
-  const size_t rows = static_cast<size_t>(config_.batch) * config_.beams;
-  for (int step = position_ - 1; step >= 0; --step) {
-    sequence_[step + 1] = step_tokens_[step * rows + row];
-    row = step_parents_[step * rows + row];
   }
 }
 

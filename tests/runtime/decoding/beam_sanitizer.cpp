@@ -1,6 +1,7 @@
 // Drives the C++ beam search with random options and hostile logits, and checks what must always
 // hold. Built and run under AddressSanitizer and UndefinedBehaviorSanitizer by
 // test_beam_sanitizers.py.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -31,7 +32,43 @@ float Value(int kind, std::mt19937& random) {
   if (kind == 1) return odd[random() % 8];
   if (kind == 2) return -kInf;
   if (kind == 3) return std::nanf("");
+  if (kind == 4) return plain(random) * 200.0f;  // past what single doubles hold without a maximum
   return random() % 2 ? plain(random) : odd[random() % 8];
+}
+
+std::vector<edgecap::LogitTile> Tiles(const float* logits, int rows, std::ptrdiff_t stride,
+                                      int vocab) {
+  std::vector<edgecap::LogitTile> tiles;
+  for (int start = 0; start < vocab; start += edgecap::kLogitTile) {
+    const int count = std::min(edgecap::kLogitTile, vocab - start);
+    for (int row = 0; row < rows; ++row) {
+      tiles.push_back(edgecap::SumTile(logits + row * stride + start, count));
+    }
+  }
+  return tiles;
+}
+
+// A row's sum is that of long doubles, rounded.
+void CheckSums(const float* logits, int rows, std::ptrdiff_t stride, int vocab,
+               const std::vector<edgecap::LogitTile>& tiles) {
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  for (int row = 0; row < rows; ++row, logits += stride) {
+    const edgecap::RowSum found = edgecap::SumRow(tiles.data() + row, rows, logits, vocab);
+    float max = -std::numeric_limits<float>::infinity();
+    for (int i = 0; i < vocab; ++i) max = std::max(max, std::min(logits[i], kLargest));
+    if (std::isinf(max)) {
+      Check(found.max == 0.0f && found.log_sum == 0.0f, "a row of -inf sums to nothing");
+      continue;
+    }
+    long double total = 0.0;
+    for (int i = 0; i < vocab; ++i) {
+      if (std::isnan(logits[i])) continue;
+      total += std::exp(static_cast<long double>(std::min(logits[i], kLargest)) - max);
+    }
+    Check(found.max == max, "the largest of a row");
+    const double error = std::fabs(found.log_sum - static_cast<double>(std::log(total)));
+    Check(error <= 1e-12 + 6e-8 * found.log_sum, "the sum is rounded once");
+  }
 }
 
 void Run(std::mt19937& random) {
@@ -60,10 +97,14 @@ void Run(std::mt19937& random) {
   std::unique_ptr<int64_t[]> parents(new int64_t[rows]);
   std::unique_ptr<uint8_t[]> ancestry(new uint8_t[rows * width]);
   edgecap::BeamSearch search(c, {tokens.get(), parents.get(), ancestry.get()});
+  std::vector<int64_t> other_tokens(rows);
+  std::vector<int64_t> other_parents(rows);
+  std::vector<uint8_t> other_ancestry(rows * width);
+  edgecap::BeamSearch other(c, {other_tokens.data(), other_parents.data(), other_ancestry.data()});
 
   const std::ptrdiff_t stride = c.vocab + random() % 3;
   const size_t size = static_cast<size_t>(rows - 1) * stride + c.vocab;
-  const int kind = random() % 5;
+  const int kind = random() % 6;
   int steps = 0;
   for (bool done = false; !done;) {
     std::unique_ptr<float[]> logits(new float[size]);
@@ -71,6 +112,13 @@ void Run(std::mt19937& random) {
     const size_t before = allocations;
     done = search.Step(logits.get(), stride);
     Check(allocations == before, "a step allocates nothing");
+    const std::vector<edgecap::LogitTile> tiles = Tiles(logits.get(), rows, stride, c.vocab);
+    CheckSums(logits.get(), rows, stride, c.vocab, tiles);
+    Check(other.Step(logits.get(), stride, tiles.data()) == done, "given sums change nothing");
+    for (int row = 0; row < rows; ++row) {
+      Check(tokens[row] == other_tokens[row] && parents[row] == other_parents[row],
+            "given sums change no beam");
+    }
     Check(search.position() == ++steps, "a step moves on by one");
     Check(steps <= c.max_new_tokens, "the search ends");
     for (int row = 0; row < rows; ++row) {

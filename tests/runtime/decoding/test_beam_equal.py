@@ -66,12 +66,15 @@ HOSTILE = {
         rng.random((shape[0], 1)) < 0.5, -np.inf, rng.normal(size=shape)
     ),
     "ascending": lambda rng, shape: np.arange(shape[1]) + np.zeros((shape[0], 1)),
+    "far above": lambda rng, shape: rng.integers(-3, 3, shape) + 5000.0,
+    "far below": lambda rng, shape: rng.integers(-3, 3, shape) - 5000.0,
+    "far apart": lambda rng, shape: rng.choice(np.array([-800.0, 590.0, 601.0, 0.0]), shape),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("beams", [1, 3, 4])
-@pytest.mark.parametrize("vocab", [2, 5, 70])
+@pytest.mark.parametrize("vocab", [2, 5, 70, 300])
 def test_hostile_logits(kind: str, beams: int, vocab: int) -> None:
     for number, variant in enumerate(VARIANTS):
         rng = np.random.default_rng(number)
@@ -139,6 +142,32 @@ def test_ties_go_to_the_lower_index(make: Any) -> None:
     search.step(np.zeros((2, 6), np.float32))
     assert search.tokens.tolist() == [0, 1]
     assert search.parents.tolist() == [0, 0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    vocab=st.integers(2, 2000),
+    scale=st.sampled_from([0.01, 1.0, 5.0, 80.0]),
+    offset=st.sampled_from([-3000.0, -20.0, 0.0, 0.1, 20.0, 700.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_permuted_rows_tie(vocab: int, scale: float, offset: float, seed: int) -> None:
+    """Two beams of one score, whose rows differ in order alone, come to the very same scores."""
+    rng = np.random.default_rng(seed)
+    row = (rng.normal(size=vocab) * scale + offset).astype(np.float32)
+    row[0] = np.nextafter(row.max(), np.float32(np.inf))  # the largest stands alone
+    first, second = np.full((2, 2, vocab + 1), -np.inf, np.float32)
+    first[:, :2] = 0.0
+    second[:, :vocab] = row, rng.permutation(row)  # the last token, which ends, never comes
+    options = DecodingOptions(beams=2, max_new_tokens=2, num_return_sequences=2)
+    for make in IMPLEMENTATIONS:
+        search = make(1, vocab + 1, 2, options, SpecialTokens(bos=1, eos=vocab, pad=0))
+        search.step(first)
+        search.step(second)
+        [best, other] = search.finish()[0]
+        if row[0] - np.sort(row)[-2] > 1e-3:  # else the next may come to the same score
+            assert [best.tokens[0], other.tokens[0]] == [0, 1]
+        assert best.score == other.score
 
 
 @pytest.mark.parametrize("make", IMPLEMENTATIONS)

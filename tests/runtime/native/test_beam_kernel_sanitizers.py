@@ -9,4 +9,4 @@ from sanitizers import check_sound
 
 def test_the_kernels_are_sound_under_sanitizers(tmp_path: Path) -> None:
     driver = Path(__file__).with_name("beam_kernel_driver.cpp")
-    check_sound(driver, ["beam_cpu.cpp"], tmp_path, 250)
+    check_sound(driver, ["beam_cpu.cpp", "beam_candidates.cpp", "logit_tiles.cpp"], tmp_path, 250)

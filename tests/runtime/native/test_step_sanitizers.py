@@ -11,7 +11,7 @@ from sanitizers import NATIVE, check_sound
 
 # All but what Python calls.
 WITHOUT_PYTHON = {"step_bindings.cpp", "step_spec.cpp", "encode_bindings.cpp"}
-STEPS = ["beam_cpu.cpp"]
+STEPS = ["beam_cpu.cpp", "beam_candidates.cpp", "logit_tiles.cpp"]
 STEPS += sorted({path.name for path in NATIVE.glob("step_*.cpp")} - WITHOUT_PYTHON)
 ENCODER = sorted({path.name for path in NATIVE.glob("encode_*.cpp")} - WITHOUT_PYTHON)
 DRIVERS = {"step_sanitizer.cpp": STEPS, "encode_sanitizer.cpp": STEPS + ENCODER}
