@@ -4,7 +4,8 @@
 
 A step reads every packed matrix once. Its floor is their bytes over the bandwidth that numpy copies
 at in the same run, with the same threads, blocks as large as those matrices, which the caches may
-hold. What memory beyond the caches gives stands beside it.
+hold. What memory beyond the caches gives stands beside it. Own steps sum the exponentials of their
+logits for the search, too.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ void TransformerRun::SetFirst(const float* first) {
 }
 
 const float* TransformerRun::Take(const int64_t* tokens, const int64_t*, int position,
-                                  const uint8_t* ancestry) {
+                                  const uint8_t* ancestry, LogitTile* tiles) {
   const int d = model_.width;
   const int parts = batch_ * model_.heads;
   float* x = x_.as<float>();
@@ -164,7 +164,7 @@ const float* TransformerRun::Take(const int64_t* tokens, const int64_t*, int pos
     products_.Run(model_.transform, x, mixed, d, {model_.transform_activation, false});
     Normalise(model_.transform_norm, mixed, x);
   }
-  products_.Run(model_.head, x, logits_.as<float>(), logits_stride_, {});
+  products_.Run(model_.head, x, logits_.as<float>(), logits_stride_, {}, tiles);
   return logits_.as<float>();
 }
 

@@ -74,7 +74,7 @@ class TransformerRun final : public StepRun {
 
  private:
   const float* Take(const int64_t* tokens, const int64_t* parents, int position,
-                    const uint8_t* ancestry) override;
+                    const uint8_t* ancestry, LogitTile* tiles) override;
   void Embed(const int64_t* tokens, int position);
   void FindPast(const uint8_t* ancestry, int position);
   void Normalise(const StepNorm& norm, const float* x, float* out);

@@ -5,6 +5,7 @@
 namespace edgecap {
 namespace {
 
+static_assert(kTileOutputs == kLogitTile, "a tile of outputs is a tile of logits");
 constexpr int kManyRows = 32;  // fewer are rounded before a thread could help
 
 }  // namespace
@@ -33,7 +34,8 @@ void Products::Prepare(const Matrix& m, const float* x) {
   }
 }
 
-void Products::Run(const Matrix& m, const float* x, float* out, int stride, Finish finish) {
+void Products::Run(const Matrix& m, const float* x, float* out, int stride, Finish finish,
+                   LogitTile* tiles) {
   const bool whole = m.precision == Precision::kInt8;
   if (whole) Prepare(m, x);
   pool_.Run(m.tiles(), [&, whole](int tile) {
@@ -48,20 +50,25 @@ void Products::Run(const Matrix& m, const float* x, float* out, int stride, Fini
     for (int row = 0; row < rows_; row += kTileRows) {
       const int rows = std::min(kTileRows, rows_ - row);
       float* to = out + static_cast<size_t>(row) * stride + first;
-      if (!whole) {
+      if (whole) {
+        kernel_.product(m.weights.as<uint8_t>() + static_cast<size_t>(first) * m.depth, m.depth / 4,
+                        blocks, whole_.as<int8_t>() + static_cast<size_t>(row) * whole_stride_,
+                        whole_stride_, whole_sums_.data() + row, rows, whole_sums);
+      } else {
         FloatTile(m, block, blocks, x + static_cast<size_t>(row) * m.inputs, m.inputs, rows, sums);
-        for (int r = 0; r < rows; ++r) {
-          FinishRow(sums + r * kTileOutputs, scales, bias, count, finish,
-                    to + static_cast<size_t>(r) * stride);
-        }
-        continue;
       }
-      kernel_.product(m.weights.as<uint8_t>() + static_cast<size_t>(first) * m.depth, m.depth / 4,
-                      blocks, whole_.as<int8_t>() + static_cast<size_t>(row) * whole_stride_,
-                      whole_stride_, whole_sums_.data() + row, rows, whole_sums);
-      for (int r = 0; r < rows; ++r) {
-        FinishRow(whole_sums + r * kTileOutputs, scales, whole_rows_[row + r].scale, bias, count,
-                  finish, to + static_cast<size_t>(r) * stride);
+      for (int r = 0; r < rows; ++r, to += stride) {
+        if (whole) {
+          FinishRow(whole_sums + r * kTileOutputs, scales, whole_rows_[row + r].scale, bias, count,
+                    finish, to);
+        } else {
+          FinishRow(sums + r * kTileOutputs, scales, bias, count, finish, to);
+        }
+      }
+      if (tiles == nullptr) continue;
+      to -= static_cast<size_t>(rows) * stride;
+      for (int r = 0; r < rows; ++r, to += stride) {
+        tiles[static_cast<size_t>(tile) * rows_ + row + r] = SumTile(to, count);
       }
     }
   });

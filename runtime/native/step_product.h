@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "logit_tiles.h"
 #include "step_kernels.h"
 #include "step_pool.h"
 #include "step_rows.h"
@@ -16,7 +17,9 @@ class Products {
   Products(StepPool& pool, const WholeKernel& kernel, int rows, int widest);
 
   // out [rows, stride] becomes, or with `finish.add` gains, the product of x [rows, inputs].
-  void Run(const Matrix& matrix, const float* x, float* out, int stride, Finish finish);
+  // tiles : null, or [tiles, rows] that become the sums of out's tiles
+  void Run(const Matrix& matrix, const float* x, float* out, int stride, Finish finish,
+           LogitTile* tiles = nullptr);
 
  private:
   void Prepare(const Matrix& matrix, const float* x);

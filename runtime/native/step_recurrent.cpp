@@ -92,8 +92,8 @@ void RecurrentRun::SetAnnotations(const float* annotations, const float* scores)
   }
 }
 
-const float* RecurrentRun::Take(const int64_t* tokens, const int64_t* parents, int,
-                                const uint8_t*) {
+const float* RecurrentRun::Take(const int64_t* tokens, const int64_t* parents, int, const uint8_t*,
+                                LogitTile* tiles) {
   const size_t hidden = model_.hidden;
   const size_t width = model_.width;
   const int gates = model_.gates();
@@ -135,7 +135,7 @@ const float* RecurrentRun::Take(const int64_t* tokens, const int64_t* parents, i
     Activate(Activation::kTanh, deep, rows_ * model_.width);
     read = deep;
   }
-  products_.Run(model_.head, read, logits_.as<float>(), logits_stride_, {});
+  products_.Run(model_.head, read, logits_.as<float>(), logits_stride_, {}, tiles);
   return logits_.as<float>();
 }
 

@@ -49,7 +49,7 @@ class RecurrentRun final : public StepRun {
 
  private:
   const float* Take(const int64_t* tokens, const int64_t* parents, int position,
-                    const uint8_t* ancestry) override;
+                    const uint8_t* ancestry, LogitTile* tiles) override;
   void Look();
   void ScorePlaces(int part);
   void MixPlaces(int row);

@@ -3,8 +3,6 @@
 #include <chrono>
 #include <stdexcept>
 
-#include "step_kernels.h"
-
 namespace edgecap {
 
 StepRun::StepRun(StepPool& pool, int batch, int beams, int vocab, int positions)
@@ -18,10 +16,11 @@ StepRun::StepRun(StepPool& pool, int batch, int beams, int vocab, int positions)
   if (batch < 1 || batch > kMaxBatch || beams < 1 || beams > BeamSearch::kMaxBeams) {
     throw std::invalid_argument("give 1 to 4096 pictures and 1 to 16 beams");
   }
+  tiles_ = Aligned(static_cast<size_t>(LogitTiles(vocab)) * rows_ * sizeof(LogitTile));
 }
 
 const float* StepRun::Step(const int64_t* tokens, const int64_t* parents, int position,
-                           const uint8_t* ancestry) {
+                           const uint8_t* ancestry, LogitTile* tiles) {
   if (position < 0 || position >= positions_) {
     throw std::out_of_range("the model has no such position");
   }
@@ -33,18 +32,19 @@ const float* StepRun::Step(const int64_t* tokens, const int64_t* parents, int po
       throw std::out_of_range("a parent is no row");
     }
   }
-  return Take(tokens, parents, position, ancestry);
+  return Take(tokens, parents, position, ancestry, tiles);
 }
 
 bool StepRun::Advance(BeamSearch* search, const BeamBuffers& buffers, int limit, double* seconds) {
   using Clock = std::chrono::steady_clock;
   const StepPool::Awake awake(pool_);
+  LogitTile* tiles = tiles_.as<LogitTile>();
   for (int taken = 0; taken < limit; ++taken) {
     const Clock::time_point start = Clock::now();
     const float* logits =
-        Step(buffers.tokens, buffers.parents, search->position(), buffers.ancestry);
+        Step(buffers.tokens, buffers.parents, search->position(), buffers.ancestry, tiles);
     *seconds += std::chrono::duration<double>(Clock::now() - start).count();
-    if (search->Step(logits, logits_stride_)) return true;
+    if (search->Step(logits, logits_stride_, tiles)) return true;
   }
   return false;
 }

@@ -4,6 +4,8 @@
 #include <cstdint>
 
 #include "beam.h"
+#include "logit_tiles.h"
+#include "step_kernels.h"
 #include "step_pool.h"
 
 namespace edgecap {
@@ -29,18 +31,18 @@ class StepRun {
 
   // One step: tokens and parents [R], ancestry [R, K * T]. Returns logits [R, V], rows
   // `logits_stride()` apart, valid until the next step. Throws std::out_of_range for a token, a
-  // parent or a position that is none.
+  // parent or a position that is none. tiles : null, or [tiles of V, R] that become their sums
   const float* Step(const int64_t* tokens, const int64_t* parents, int position,
-                    const uint8_t* ancestry);
+                    const uint8_t* ancestry, LogitTile* tiles = nullptr);
 
   // Steps of model and search in turn, until the search is done or `limit` were taken. The three
-  // are the search's buffers. Adds the seconds spent in the model's steps. Returns whether the
-  // search is done.
+  // are the search's buffers. Adds the seconds spent in the model's steps, which sum the logits'
+  // tiles, too. Returns whether the search is done.
   bool Advance(BeamSearch* search, const BeamBuffers& buffers, int limit, double* seconds);
 
  protected:
   virtual const float* Take(const int64_t* tokens, const int64_t* parents, int position,
-                            const uint8_t* ancestry) = 0;
+                            const uint8_t* ancestry, LogitTile* tiles) = 0;
 
   StepPool& pool_;
   const int batch_;
@@ -49,6 +51,7 @@ class StepRun {
   const int vocab_;
   const int positions_;
   const int logits_stride_;
+  Aligned tiles_;  // [tiles of V, R] of LogitTile
 };
 
 }  // namespace edgecap
