@@ -21,6 +21,15 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def yolox(shared: Path) -> Path:
+    """A YOLOX model in ONNX beside the checkout; skips where absent."""
+    path = shared / "weights" / "yolox_nano_coco" / "yolox_nano.onnx"
+    if not path.is_file():
+        pytest.skip("no YOLOX model beside this checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
 def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes a tiny real bundle: ``make_bundle(recurrent=False, **manifest_fields)`` -> path."""
     from edgecap.runtime.bundle import write_bundle

@@ -71,14 +71,10 @@ def test_profile_smart_home(film: str) -> None:
     assert " s  " in run("profile_smart_home.py", film)
 
 
-def test_comes_nearer(shared: Path) -> None:
+def test_comes_nearer(shared: Path, yolox: Path) -> None:
     clip = shared / "data" / "video_clips" / "corridor_walking_480x270.mp4"
-    model = shared / "weights" / "yolox_nano_coco" / "yolox_nano.onnx"
-    if not model.is_file():
-        pytest.skip("no YOLOX model beside this checkout")
-    assert (
-        run("comes_nearer.py", str(clip), str(model)).count("Careful, someone comes nearer.") == 2
-    )
+    out = run("comes_nearer.py", str(clip), str(yolox))
+    assert out.count("Careful, someone comes nearer.") == 2
 
 
 def test_mqtt_home_assistant(film: str, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ class Lane:
             self._draft = job.next_draft
         self._last, self._last_seconds = frame.monotonic, frame.seconds
         self._unsure = 0 if caption.sure else self._unsure + 1
-        heard = job.decision.reason in ("asked", "nearer")
+        heard = job.decision.reason == "asked" or bool(frame.nearer)
         if not caption.sure and self._options.unsure == "silent" and not heard:
             self.skipped["unsure"] += 1
             return None

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgecap.runtime.caption import Caption, Timings
+from edgecap.runtime.streams.detector import Detector
 from edgecap.runtime.streams.sources.base import Picture, Source
 
 SERVER = Path(__file__).with_name("rtsp_server.py")
@@ -24,6 +25,12 @@ from gi.repository import Gst, GstRtspServer
 Gst.init(None)
 assert all(Gst.ElementFactory.find(name) for name in ("videotestsrc", "x264enc", "rtph264pay"))
 """
+
+
+@pytest.fixture(scope="session")
+def detector(yolox: Path) -> Detector:
+    """The YOLOX model, opened."""
+    return Detector(yolox)
 
 
 class Script(Source):

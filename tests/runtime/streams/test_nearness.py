@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import coco_photographs
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +23,9 @@ from hypothesis import strategies as st
 
 import edgecap
 from edgecap.runtime.errors import OptionsError
-from edgecap.runtime.streams import Pipeline, open_source
+from edgecap.runtime.streams import Pipeline, StreamOptions, open_source
 from edgecap.runtime.streams.detector import COCO, Detections, Detector
-from edgecap.runtime.streams.frames import Frame
+from edgecap.runtime.streams.frames import Approach, Frame
 from edgecap.runtime.streams.narrator import Narrator, preparation
 from edgecap.runtime.streams.nearness import Approaches, Nearness, overlap, time_to_contact
 from edgecap.runtime.streams.profiles import load_profile
@@ -160,98 +162,10 @@ def test_overlap_is_intersection_over_union() -> None:
     assert overlap(one, one + 2) == 0.0
 
 
-@pytest.fixture(scope="module")
-def model(shared: Path) -> Path:
-    path = shared / "weights" / "yolox_nano_coco" / "yolox_nano.onnx"
-    if not path.is_file():
-        pytest.skip("no YOLOX model beside this checkout")
-    return path
-
-
-@pytest.fixture(scope="module")
-def detector(model: Path) -> Detector:
-    return Detector(model)
-
-
-def photographs(shared: Path) -> Iterator[tuple[Path, list[str]]]:
-    """COCO's photographs of one collection, with what people wrote about each."""
-    folder = shared / "data" / "coco_captions"
-    written: dict[str, list[str]] = {}
-    with (folder / "captions.csv").open(newline="") as lines:
-        for row in csv.DictReader(lines):
-            written.setdefault(row["image"], []).append(row["caption"].lower())
-    for name in sorted(written):
-        yield folder / "images" / name, written[name]
-
-
-def test_the_detector_finds_what_people_name(detector: Detector, shared: Path) -> None:
-    """Where all five people write of a cat, a dog, a train or a bus, the detector sees one."""
-    right = count = 0
-    for path, captions in photographs(shared):
-        for name in ("cat", "dog", "train", "bus"):
-            if not all(f" {name} " in f" {text.rstrip('.')} " for text in captions):
-                continue
-            found = detector(cv2.imread(str(path)))
-            assert ((found.boxes >= 0.0) & (found.boxes <= 1.0)).all()
-            assert (found.boxes[:, :2] <= found.boxes[:, 2:]).all()
-            count += 1
-            right += COCO.index(name) in found.classes
-    assert count >= 20
-    assert right >= 0.75 * count
-
-
-def test_colours_and_sizes_change_little(detector: Detector, shared: Path) -> None:
-    path = next(path for path, texts in photographs(shared) if all("cat" in t for t in texts))
-    image = cv2.imread(str(path))
-    plain, turned = detector(image), detector(image[..., ::-1], channels="RGB")
-    np.testing.assert_array_equal(plain.boxes, turned.boxes)
-    big = detector(cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC))
-    assert overlap(plain.boxes[0], big.boxes[0]) > 0.8
-    assert len(detector(np.zeros((1, 5000, 3), np.uint8))) == 0
-
-
-def test_boxes_in_pixels_are_known_by_themselves(model: Path, tmp_path: Path) -> None:
-    """The authors' exporter can also decode the boxes inside the graph."""
-    onnx = pytest.importorskip("onnx")
-    from onnx import helper, numpy_helper
-
-    from edgecap.runtime.streams.detector import _places
-
-    graph = onnx.load(model)
-    cells, strides = _places(416)
-    inner, outer = graph.graph.output[0].name, "decoded"
-    for name, value in (
-        ("cells", cells),
-        ("strides", strides),
-        ("parts", np.array([2, 2, 81], np.int64)),
-    ):
-        graph.graph.initializer.append(numpy_helper.from_array(value, name))
-    # The opset of the model splits by an attribute.
-    graph.graph.node.extend(
-        [
-            helper.make_node("Split", [inner], ["xy", "wh", "rest"], axis=2, split=[2, 2, 81]),
-            helper.make_node("Add", ["xy", "cells"], ["moved"]),
-            helper.make_node("Mul", ["moved", "strides"], ["centres"]),
-            helper.make_node("Exp", ["wh"], ["sides"]),
-            helper.make_node("Mul", ["sides", "strides"], ["sizes"]),
-            helper.make_node("Concat", ["centres", "sizes", "rest"], [outer], axis=2),
-        ]
-    )
-    graph.graph.output[0].name = outer
-    onnx.save(graph, tmp_path / "pixels.onnx")
-    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    image = cv2.resize(image, (640, 480))
-    one = Detector(model)(image, least=0.02)
-    other = Detector(tmp_path / "pixels.onnx")(image, least=0.02)
-    assert len(one) > 0
-    np.testing.assert_array_equal(one.classes, other.classes)
-    np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-4)
-
-
 def test_photographs_that_are_walked_towards(detector: Detector, shared: Path) -> None:
     """The picture of a flat thing grows as one over its distance: the time is known exactly."""
     contact, errors, walks = 4.0, [], 0
-    for path, captions in photographs(shared):
+    for path, captions in coco_photographs.photographs(shared):
         name = next((n for n in ("cat", "dog", "bus") if all(n in t for t in captions)), None)
         if name is None or walks == 12:
             continue
@@ -305,9 +219,9 @@ def test_nobody_comes_nearer(detector: Detector, shared: Path, name: str) -> Non
     assert nearer(detector, clip(shared, f"{name}_480x270.mp4")) == []
 
 
-def test_a_stream_says_who_comes_nearer(model: Path, shared: Path, tmp_path: Path) -> None:
+def test_a_stream_says_who_comes_nearer(yolox: Path, shared: Path, tmp_path: Path) -> None:
     """At once, whatever gate, governor and intervals say, and before the caption."""
-    (tmp_path / "detector.onnx").write_bytes(model.read_bytes())
+    (tmp_path / "detector.onnx").write_bytes(yolox.read_bytes())
     mine = tmp_path / "mine.yaml"
     mine.write_text("extends: assistive\nnearness:\n  detector: detector.onnx\n")
     profile = load_profile(mine)
@@ -377,25 +291,29 @@ def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
     assert "none.onnx cannot be read (No such file or directory)" in done.stderr
 
 
-def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper
-
-    entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 64, 64])
-    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 64, 64])
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [entry], [out])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
-    model.ir_version = 8
-    onnx.save(model, tmp_path / "relu.onnx")
-    with pytest.raises(OptionsError, match=r"relu.onnx gives .*YOLOX"):
-        Detector(tmp_path / "relu.onnx")
-
-
-def test_a_detector_needs_things_to_look_for(model: Path, tmp_path: Path) -> None:
+def test_a_detector_needs_things_to_look_for(yolox: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
-    mine.write_text(f"nearness:\n  detector: {model}\n")
+    mine.write_text(f"nearness:\n  detector: {yolox}\n")
     with pytest.raises(OptionsError, match=r"things is empty; give such as"):
         load_profile(mine)
-    mine.write_text(f"extends: driving\nnearness:\n  detector: {model}\n  every: 1 s\n")
+    mine.write_text(f"extends: driving\nnearness:\n  detector: {yolox}\n  every: 1 s\n")
     with pytest.raises(OptionsError, match=r"nearness.every is 1 s; .*0.32 s"):
         load_profile(mine)
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["first frame", "later"])
+def test_an_alert_is_heard_though_the_caption_is_doubtful(
+    script: Any, picture: Callable[..., Any], captioner: Callable[..., Any], index: int
+) -> None:
+    near = Approach("someone", 2.0, (0.4, 0.4, 0.6, 0.9))
+
+    def prepare(frame: Frame) -> Frame:
+        return replace(frame, nearer=(near,)) if frame.index == index else frame
+
+    def doubtful(image: Any, **options: Any) -> Any:
+        return replace(captioner(image, **options), sure=False)
+
+    source = script([picture(0, 0.0), picture(9, 1.0)], live=False)
+    options = StreamOptions(gate="none", unsure="silent")
+    events = list(Pipeline(source, doubtful, options=options, prepare=prepare))
+    assert [(event.frame, event.nearer) for event in events] == [(index, (near,))]
