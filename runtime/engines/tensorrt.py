@@ -1,11 +1,10 @@
 """TensorRT engine: a bundle's two graphs as plans that were built on this machine.
 
 What the encoder gives as memory stays on the GPU. So do caches and state while a caption is
-decoded: a step sends tokens, parents
-and the ancestry mask, and takes logits back. The step's rows of ``append.*`` are copied into their
-slots on the device. Each thread that encodes has an execution context and a stream of its own; an
-engine serves one decode at a time, as ``OnnxEngine`` does. After the first picture of a batch size
-nothing is allocated on the GPU.
+decoded: a step sends tokens, parents and the ancestry mask, and takes logits back. The step's rows
+of ``append.*`` are copied into their slots on the device. Each thread that encodes has an execution
+context and a stream of its own; an engine serves one decode at a time, as ``OnnxEngine`` does.
+After the first few pictures of a batch size nothing is allocated on the GPU.
 """
 
 from __future__ import annotations
@@ -153,7 +152,11 @@ class Lane:
         GPU, the rest on the host."""
         batch = len(images)
         outputs = self._plan.sidecar.outputs
-        kept = {spec.name: (batch, *rest(spec, 1)) for spec in outputs if _is_memory(spec.name)}
+        kept = {
+            spec.name: (batch, *rest(spec, 1))
+            for spec in outputs
+            if spec.name.startswith("memory.")
+        }
         buffers = self.pictures.pop(batch, None)
         if buffers is None:
             shapes = {"image": tuple(images.shape)}
@@ -321,10 +324,6 @@ class TensorRTStepRunner:
         for picture in range(self.batch):
             slot = cache + (picture * self._positions + position) * block
             self.cuda.copy(slot, buffers.addresses[name] + picture * block, block)
-
-
-def _is_memory(name: str) -> bool:
-    return name.startswith("memory.")
 
 
 def _evict(kept: OrderedDict[Any, Any]) -> None:
