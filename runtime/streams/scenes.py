@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from edgecap.runtime.caption import Caption
 from edgecap.runtime.errors import OptionsError, SourceError
+from edgecap.runtime.streams.sources.image_folder import SUFFIXES
 
 LOOKS = 3  # frames of a scene that are captioned; the most confident caption is kept
 SHORTEST = 1.0  # seconds of a scene
+PICTURES = tuple(suffix for suffix in SUFFIXES if suffix != ".gif")  # a GIF may be a film
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,15 @@ def find_scenes(
     source = Path(path)
     if not source.is_file():
         raise SourceError(f"{source} is not a file; give a video")
+    if source.suffix.lower() in PICTURES:
+        raise SourceError(f"{source} is a picture; `edgecap caption {source}` describes it")
     from scenedetect import AdaptiveDetector, SceneManager, open_video
 
     logging.getLogger("pyscenedetect").setLevel(logging.CRITICAL)  # errors are raised as well
     try:
         video = open_video(str(source))
+        if min(video.frame_size) < 1:  # a name that FFmpeg takes for a format, and nothing in it
+            raise ValueError("no frames")
     except Exception as error:  # the package raises OSError, VideoOpenFailure and more
         raise SourceError(
             f"{source} is no video that can be read; give a whole file in a usual format "

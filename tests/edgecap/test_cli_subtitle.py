@@ -83,9 +83,13 @@ def test_a_film_gets_its_file(film: Path, tiny_bundle: Path, ending: str) -> Non
 
 def test_bad_input_is_one_line(tmp_path: Path, film: Path) -> None:
     (tmp_path / "text.mp4").write_text("no film")
+    (tmp_path / "short.gif").write_text("x")
+    cv2.imwrite(str(tmp_path / "still.png"), np.zeros((8, 8, 3), np.uint8))
     for arguments, part in (
         (["/no/such/film.mp4", "-o", str(tmp_path / "x.vtt")], "is not a file"),
         ([str(tmp_path / "text.mp4")], "no video that can be read"),
+        ([str(tmp_path / "short.gif")], "no video that can be read"),
+        ([str(tmp_path / "still.png")], "is a picture; `edgecap caption"),
         ([str(film), "-o", str(film)], "no subtitle file"),
         ([str(film), "-o", str(tmp_path / "no" / "x.vtt")], "cannot be written"),
         ([str(film), "--longest", "0.1"], "longest scene"),
