@@ -15,11 +15,9 @@ import numpy.typing as npt
 
 from edgecap.runtime.caption import Caption
 from edgecap.runtime.errors import OptionsError, SourceError
-from edgecap.runtime.streams.sources.image_folder import SUFFIXES
 
 LOOKS = 3  # frames of a scene that are captioned; the most confident caption is kept
 SHORTEST = 1.0  # seconds of a scene
-PICTURES = tuple(suffix for suffix in SUFFIXES if suffix != ".gif")  # a GIF may be a film
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,6 @@ def find_scenes(
     source = Path(path)
     if not source.is_file():
         raise SourceError(f"{source} is not a file; give a video")
-    if source.suffix.lower() in PICTURES:
-        raise SourceError(f"{source} is a picture; `edgecap caption {source}` describes it")
     from scenedetect import AdaptiveDetector, SceneManager, open_video
 
     logging.getLogger("pyscenedetect").setLevel(logging.CRITICAL)  # errors are raised as well
@@ -68,6 +64,8 @@ def find_scenes(
     manager = SceneManager()
     manager.add_detector(AdaptiveDetector(min_scene_len=max(1, round(shortest * video.frame_rate))))
     manager.detect_scenes(video)
+    if video.frame_number < 2:
+        raise SourceError(f"{source} is one picture, no film; `edgecap caption` describes pictures")
     scenes = []
     for begin, end in manager.get_scene_list(start_in_scene=True):
         scenes += _divide(Scene(begin.seconds, end.seconds), longest)

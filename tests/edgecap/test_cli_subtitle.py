@@ -84,12 +84,22 @@ def test_a_film_gets_its_file(film: Path, tiny_bundle: Path, ending: str) -> Non
 def test_bad_input_is_one_line(tmp_path: Path, film: Path) -> None:
     (tmp_path / "text.mp4").write_text("no film")
     (tmp_path / "short.gif").write_text("x")
-    cv2.imwrite(str(tmp_path / "still.png"), np.zeros((8, 8, 3), np.uint8))
+    frame = np.zeros((32, 32, 3), np.uint8)
+    for still in ("still.jpg", "still.png"):
+        cv2.imwrite(str(tmp_path / still), frame)
+    once = cv2.VideoWriter(
+        str(tmp_path / "once.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25.0, (32, 32)
+    )
+    once.write(frame)
+    once.release()
     for arguments, part in (
         (["/no/such/film.mp4", "-o", str(tmp_path / "x.vtt")], "is not a file"),
         ([str(tmp_path / "text.mp4")], "no video that can be read"),
         ([str(tmp_path / "short.gif")], "no video that can be read"),
-        ([str(tmp_path / "still.png")], "is a picture; `edgecap caption"),
+        *(
+            ([str(tmp_path / name)], "is one picture, no film")
+            for name in ("still.jpg", "still.png", "once.mp4")
+        ),
         ([str(film), "-o", str(film)], "no subtitle file"),
         ([str(film), "-o", str(tmp_path / "no" / "x.vtt")], "cannot be written"),
         ([str(film), "--longest", "0.1"], "longest scene"),

@@ -91,20 +91,31 @@ def shown(screen: str, folder: Path) -> subprocess.Popen[str]:
             [str(PYTHON), str(ROOT / "examples/show_window.py"), "test://moving"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=surroundings,
         )  # fmt: skip
-        mapped: float | None = None
-        deadline = time.monotonic() + WAIT
-        while mapped is None or time.monotonic() < mapped + PAINT:
-            assert example.poll() is None, example.communicate()
-            assert time.monotonic() < deadline, "no window"
-            if colours(screen) >= 50:  # an empty screen has one
+        try:
+            if painted(screen, example):
                 return example
-            names = ("search", "--onlyvisible", "--name", "test://moving")
-            if mapped is None and xdotool(screen, *names, check=False):
-                mapped = time.monotonic()
-            time.sleep(0.2)
+        except BaseException:
+            example.kill()
+            raise
         example.kill()
         example.communicate()
     raise AssertionError(f"blank in each of {STARTS} starts")
+
+
+def painted(screen: str, example: subprocess.Popen[str]) -> bool:
+    """Wait for the picture; False when the window is there and stays blank."""
+    mapped: float | None = None
+    deadline = time.monotonic() + WAIT
+    while mapped is None or time.monotonic() < mapped + PAINT:
+        assert example.poll() is None, example.communicate()
+        assert time.monotonic() < deadline, "no window"
+        if colours(screen) >= 50:  # an empty screen has one
+            return True
+        names = ("search", "--onlyvisible", "--name", "test://moving")
+        if mapped is None and xdotool(screen, *names, check=False):
+            mapped = time.monotonic()
+        time.sleep(0.2)
+    return False
 
 
 def xdotool(screen: str, *words: str, check: bool = True) -> str:
