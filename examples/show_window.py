@@ -1,6 +1,6 @@
 """Show a camera or a video with its captions in a window; q or Escape ends it.
 
-pip uninstall opencv-python-headless; pip install opencv-python
+pip install 'edgecap[window]'
 python examples/show_window.py /dev/video0
 """
 
