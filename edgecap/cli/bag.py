@@ -22,8 +22,10 @@ Examples:
 )
 @click.argument("bag", type=click.Path(path_type=Path))
 @click.option(
-    "-o",
+    "--output",
     "--out",
+    "-o",
+    "out",
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",

@@ -49,8 +49,10 @@ Examples:
     help="Write alternative texts: a table, lines of JSON, a page, or XMP side-cars.",
 )
 @click.option(
-    "-o",
+    "--output",
     "--out",
+    "-o",
+    "out",
     type=click.Path(path_type=Path),
     metavar="OUT",
     help="File for csv, jsonl (else standard output) and html; folder for side-cars.",

@@ -200,7 +200,7 @@ def command(
         stream={
             "gate": gate,
             "min_interval": min_interval,
-            "deadline": seconds(deadline_ms),
+            "deadline": seconds("--deadline-ms", deadline_ms),
             "stuck": stuck,
         },
         decoding={"beams": beams},

@@ -207,9 +207,9 @@ def command(
             max_age=given("max_age", max_age),
             max_captions=max_captions,
             duration=duration,
-            deadline=seconds(deadline_ms),
+            deadline=seconds("--deadline-ms", deadline_ms),
             unsure=given("unsure", unsure),
-            slowest=seconds(slowest_ms),
+            slowest=seconds("--slowest-ms", slowest_ms),
             hottest=hottest,
         )
 
@@ -324,8 +324,12 @@ def names_of(cameras: Sequence[str], sources: Sequence[str]) -> list[str]:
     return list(cameras)
 
 
-def seconds(milliseconds: float | None) -> float | None:
+def seconds(option: str, milliseconds: float | None) -> float | None:
     """Milliseconds of an option as seconds."""
+    if milliseconds is not None and not 0 < milliseconds < float("inf"):
+        from edgecap.runtime.errors import OptionsError
+
+        raise OptionsError(f"{option} is {milliseconds:g}; give milliseconds, more than 0")
     return None if milliseconds is None else milliseconds / 1e3
 
 

@@ -22,8 +22,10 @@ Examples:
 )
 @click.argument("video", type=click.Path(path_type=Path))
 @click.option(
-    "-o",
+    "--output",
     "--out",
+    "-o",
+    "out",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Subtitle file: .vtt, .srt or .ass; by default the video's name with .vtt.",

@@ -28,8 +28,8 @@ Examples:
 )
 @click.option("--weights", default="", metavar="FOLDER", help="Folder of published weights.")
 @click.option(
-    "--out",
     "--output",
+    "--out",
     "-o",
     "output",
     required=True,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from edgecap.photos.ahead import ahead
 from edgecap.photos.batch import Batch, Read, Report, digest, read_photograph
-from edgecap.photos.database import Database
+from edgecap.photos.database import Database, default_path
 from edgecap.photos.errors import LibraryError
 from edgecap.photos.schema import Known
-from edgecap.photos.walk import Found, Photograph, find
+from edgecap.photos.walk import Found, Photograph, find, holds_none
 from edgecap.runtime.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -93,6 +93,9 @@ class Index:
         begin = time.perf_counter()
         report = self.report = Report()
         found = find(folder, follow_links=self.options.follow_links)
+        nothing = _nothing(found)
+        if nothing and not os.path.exists(self._path or default_path()):
+            raise LibraryError(nothing)
         if self._captioner is None:
             import edgecap
 
@@ -107,6 +110,8 @@ class Index:
                     f"{found.root} has no photographs, the index has {len(known)} of it; if a disk "
                     "is missing bring it back, else give --prune to forget them"
                 )
+            if nothing and not known:
+                raise LibraryError(nothing)
             report.found, report.links = len(found.photographs), found.links
             report.failures.update(found.unreadable)
             jobs = self._to_do(found, known, maker)
@@ -171,3 +176,13 @@ class Index:
         ]
         database.remove(gone)
         self.report.removed = len(gone)
+
+
+def _nothing(found: Found) -> str | None:
+    """What to say where there is nothing to look at, else None."""
+    if found.photographs or found.unreadable:
+        return None
+    links = (
+        f"; {found.links} links are left out, --follow-links follows them" if found.links else ""
+    )
+    return holds_none(found.root) + links

@@ -155,8 +155,13 @@ def gather(
             for photograph in found.photographs
         ]
         if not found.photographs:
-            problems[given] = f"{given} holds no pictures; give a folder with {' '.join(SUFFIXES)}"
+            problems[given] = holds_none(given)
     return photographs, problems
+
+
+def holds_none(folder: str | os.PathLike[str]) -> str:
+    """What to say of a folder without pictures."""
+    return f"{printable(folder)} holds no pictures; give a folder with {' '.join(SUFFIXES)}"
 
 
 def printable(path: str | os.PathLike[str]) -> str:

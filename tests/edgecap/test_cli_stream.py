@@ -259,7 +259,7 @@ def test_ctrl_c_while_the_reader_has_stalled(pace: str) -> None:
         (["test://static", "--reconnects", "-1"], "reconnects"),
         (["test://static", "--gate", "magic"], "magic"),
         (["test://static", "--size", "big"], "WIDTHxHEIGHT"),
-        (["test://static", "--deadline-ms", "-5"], "deadline"),
+        (["test://static", "--deadline-ms", "-5"], "--deadline-ms is -5; give milli"),
         ([__file__], "no video that can be read"),
     ],
 )

@@ -138,7 +138,7 @@ def _rtsp(address: str, rest: str, context: SinkContext) -> Sink:
 
 def _speech(address: str, rest: str, context: SinkContext) -> Sink:
     from edgecap.runtime.streams.sinks.speech import Speech
-    from edgecap.runtime.streams.sinks.voices import EspeakNg, Piper, Voice
+    from edgecap.runtime.streams.sinks.voices import EspeakNg
 
     kinds: dict[str, Callable[[str], Any]] = {
         "voice": str, "speed": int, "interrupt": str, "max_age": float, "folder": str,
@@ -148,8 +148,15 @@ def _speech(address: str, rest: str, context: SinkContext) -> Sink:
     options = {**context.speech, **given}
     piper = options.pop("piper", None)
     espeak = {name: options.pop(name) for name in ("voice", "speed") if name in options}
-    voice: Voice = EspeakNg(**espeak) if piper is None else Piper(piper)
-    return Speech(voice, **options)
+    if piper is None:
+        return Speech(EspeakNg(**espeak), **options)
+    from edgecap.runtime.streams.sinks.piper import Piper
+
+    voice = Piper(piper)
+    sink = Speech(voice, **options)
+    if "folder" not in options:
+        voice.prepare()
+    return sink
 
 
 def _mqtt(address: str, rest: str, context: SinkContext) -> Sink:

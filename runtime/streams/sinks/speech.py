@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from edgecap.runtime.errors import SinkError
 from edgecap.runtime.streams.event import Event, Notice
-from edgecap.runtime.streams.sinks.voices import EspeakNg, Voice
+from edgecap.runtime.streams.sinks.voices import EspeakNg, Saying, Voice
 from edgecap.runtime.streams.told import REPEAT, as_told
 
 LOG = logging.getLogger("edgecap.streams")
@@ -77,7 +76,7 @@ class Speech:
         self._changed = threading.Condition()
         self._waiting: Utterance | None = None
         self._saying: Utterance | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._sounding: Saying | None = None
         self._cut = False
         self._closing = False
         self._warned = False
@@ -126,8 +125,8 @@ class Speech:
             due = self._interrupt == "alerts" and new.priority > self._saying.priority
         if due:
             self._cut = True
-            if self._process is not None:
-                self._process.kill()
+            if self._sounding is not None:
+                self._sounding.kill()
 
     def close(self) -> None:
         """Say what waits, then end; what takes longer than 4 seconds is cut."""
@@ -136,10 +135,11 @@ class Speech:
             self._changed.notify_all()
         self._thread.join(LAST_WORDS)
         with self._changed:
-            if self._process is not None:
+            if self._sounding is not None:
                 self._cut = True
-                self._process.kill()
+                self._sounding.kill()
         self._thread.join()
+        self._voice.close()
 
     def _work(self) -> None:
         while (utterance := self._next()) is not None:
@@ -167,21 +167,19 @@ class Speech:
     def _say(self, utterance: Utterance) -> None:
         wav = None if self._folder is None else self._folder / f"{utterance.frame:08d}.wav"
         draft = None if wav is None else wav.with_suffix(".part")
-        process = self._voice.start(utterance.text, draft)
+        sounding = self._voice.start(utterance.text, draft)
         with self._changed:
-            self._process = process
-            if self._cut:  # asked for while the process was being made
-                process.kill()
-        _, errors = process.communicate()
+            self._sounding = sounding
+            if self._cut:  # asked for while it was begun
+                sounding.kill()
+        why = sounding.wait()
         with self._changed:
-            self._process, cut = None, self._cut
+            self._sounding, cut = None, self._cut
         if cut:
             self.counts["interrupted"] += 1
             return
-        last = errors.decode("utf-8", "replace").strip().splitlines()[-1:] if errors else []
-        # espeak-ng ends with 0 even where there is no sound device.
-        if process.returncode or (last and last[0].lower().startswith("error")):
-            self._fail(last[0] if last else f"exit code {process.returncode}")
+        if why is not None:
+            self._fail(why)
             return
         if wav is not None and draft is not None:
             draft.replace(wav)

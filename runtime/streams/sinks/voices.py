@@ -1,21 +1,81 @@
-"""Programs that turn a sentence into sound: espeak-ng, and piper where a voice is installed."""
+"""What turns a sentence into sound, and the synthesiser espeak-ng."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from edgecap.runtime.errors import SinkError
 
 
-class Voice(Protocol):
-    """Starts a process that says a sentence and ends when it has been said."""
+class Saying(Protocol):
+    """A sentence that is being said."""
 
-    def start(self, text: str, wav: Path | None) -> subprocess.Popen[bytes]:
-        """Say ``text`` aloud, or write it to the file ``wav``. The process may be killed."""
+    def kill(self) -> None:
+        """End it now; from any thread."""
+
+    def wait(self) -> str | None:
+        """Wait for its end; why it was not said, None where it was (or was killed)."""
+
+
+class Voice(Protocol):
+    """Says sentences, or writes them to files."""
+
+    def start(self, text: str, wav: Path | None) -> Saying:
+        """Say ``text`` aloud, or write it to the file ``wav``."""
+
+    def close(self) -> None:
+        """Free what the voice holds; called once, when nothing is being said."""
+
+
+class Program:
+    """A program that reads text and says it, or plays what another one says.
+
+    words : its command line
+    source : where it reads from, by default ``give``
+    sink : where its standard output goes, by default nowhere
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        source: int | IO[bytes] = subprocess.PIPE,
+        sink: int = subprocess.DEVNULL,
+    ) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the program
+        try:
+            self.process = subprocess.Popen(words, stdin=source, stdout=sink, stderr=self._errors)
+        except BaseException:
+            self._errors.close()
+            raise
+
+    def give(self, text: str) -> None:
+        """The text that it says, its only one."""
+        assert self.process.stdin is not None
+        try:
+            with self.process.stdin as stdin:
+                stdin.write(text.encode("utf-8", "replace") + b"\n")
+        except BrokenPipeError:
+            pass  # it has failed already; its exit tells
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def wait(self) -> str | None:
+        """Wait for its end; what it failed with, else None."""
+        code = self.process.wait()
+        with self._errors as file:
+            file.seek(0)
+            last = file.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+        # espeak-ng ends with 0 even where there is no sound device.
+        if code or (last and last[0].lower().startswith("error")):
+            return last[0] if last else f"exit code {code}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -46,64 +106,12 @@ class EspeakNg:
                 f"espeak-ng has no voice {self.voice!r}; `espeak-ng --voices` lists what it has"
             )
 
-    def start(self, text: str, wav: Path | None) -> subprocess.Popen[bytes]:
+    def start(self, text: str, wav: Path | None) -> Program:
         """One process of espeak-ng."""
         command = ["espeak-ng", "-v", self.voice, "-s", str(self.speed), "--stdin"]
-        return _start(command + (["-w", str(wav)] if wav else []), text)
+        program = Program(command + (["-w", str(wav)] if wav else []))
+        program.give(text)
+        return program
 
-
-@dataclass(frozen=True)
-class Piper:
-    """The neural synthesiser piper with a voice that is on this machine.
-
-    model : the voice's ``.onnx`` file, its ``.onnx.json`` beside it
-
-    Sound goes through aplay (ALSA). Raises SinkError where piper, the voice or aplay is absent.
-    """
-
-    model: Path
-
-    def __post_init__(self) -> None:
-        for program, package in (("piper", "pip install piper-tts"), ("aplay", "alsa-utils")):
-            if shutil.which(program) is None:
-                raise SinkError(f"{program} is not installed ({package}); or leave the model out")
-        self.rate()
-
-    def rate(self) -> int:
-        """Samples a second, as the voice's description says."""
-        import msgspec
-
-        described = Path(f"{self.model}.json")
-        try:
-            found = msgspec.json.decode(described.read_bytes())
-            return int(found["audio"]["sample_rate"])
-        except (OSError, ValueError, KeyError, TypeError):
-            raise SinkError(
-                f"{self.model} is no piper voice; give an .onnx file with its .onnx.json beside it"
-            ) from None
-
-    def start(self, text: str, wav: Path | None) -> subprocess.Popen[bytes]:
-        """piper, and aplay behind it unless a file is wanted; killing the last ends both."""
-        command = ["piper", "--model", str(self.model)]
-        if wav:
-            return _start([*command, "--output-file", str(wav)], text)
-        speaks = _start([*command, "--output-raw"], text, stdout=subprocess.PIPE)
-        play = ["aplay", "-q", "-t", "raw", "-f", "S16_LE", "-c", "1", "-r", str(self.rate())]
-        player = subprocess.Popen(play, stdin=speaks.stdout, stderr=subprocess.PIPE)
-        assert speaks.stdout is not None
-        speaks.stdout.close()  # aplay alone holds it: when aplay ends, piper does
-        return player
-
-
-def _start(command: list[str], text: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen:  # type: ignore[type-arg]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE
-    )
-    assert process.stdin is not None
-    try:
-        process.stdin.write(text.encode("utf-8", "replace") + b"\n")
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # it has failed already; its exit tells
-    process.stdin = None  # so that communicate() does not flush it again
-    return process
+    def close(self) -> None:
+        """Nothing is kept between sentences."""

@@ -207,6 +207,22 @@ def test_a_folder_whose_disk_is_missing(
     assert len(rows(tmp_path / "photos.db")) == 4
 
 
+def test_a_folder_without_pictures_is_told_and_leaves_no_index(
+    update: Callable[..., Report], make_photos: Make, tmp_path: Path
+) -> None:
+    folder = tmp_path / "nothing"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("hello")
+    with pytest.raises(LibraryError, match=r"holds no pictures; give a folder with \.jpg"):
+        update(folder)
+    assert not (tmp_path / "photos.db").exists()
+    update(make_photos(1))
+    (folder / "a.png").symlink_to(tmp_path / "photos")
+    with pytest.raises(LibraryError, match=r"no pictures.*1 links are left out.*--follow-links"):
+        update(folder)
+    assert len(rows(tmp_path / "photos.db")) == 1
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
 def test_stopped_in_the_middle_nothing_is_done_twice(
     make_photos: Make, tiny_bundle: Path, captioner: Any, tmp_path: Path, name: str

@@ -14,8 +14,9 @@ import pytest
 
 from edgecap.runtime.errors import SinkError
 from edgecap.runtime.streams.event import Event, Latency, Notice
+from edgecap.runtime.streams.sinks.piper import Piper
 from edgecap.runtime.streams.sinks.speech import Speech
-from edgecap.runtime.streams.sinks.voices import EspeakNg, Piper
+from edgecap.runtime.streams.sinks.voices import EspeakNg, Program
 from edgecap.runtime.streams.told import Note, Told, tell
 
 if shutil.which("espeak-ng") is None:
@@ -129,7 +130,7 @@ def alert(event: Event, sentence: str) -> Told:
 
 
 def begun(sink: Speech) -> None:
-    wait_until(lambda: sink._process is not None)
+    wait_until(lambda: sink._sounding is not None)
 
 
 def test_a_hazard_cuts_a_sentence_short(sound: Pipe, make_event: Make) -> None:
@@ -137,8 +138,8 @@ def test_a_hazard_cuts_a_sentence_short(sound: Pipe, make_event: Make) -> None:
     sink = Speech(max_age=WAIT)
     sink.write(tell(make_event(), sentence=LONG))
     begun(sink)
-    process = sink._process
-    assert process is not None
+    assert isinstance(sink._sounding, Program)
+    process = sink._sounding.process
     sink.write(tell(make_event("x", 1), sentence="A tree."))  # no hazard: waits
     assert process.poll() is None
     sink.write(alert(make_event("x", 2), "Careful: a car."))  # takes the place of the tree
@@ -228,6 +229,7 @@ def test_bad_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(SinkError, match=part):
             make()
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     with pytest.raises(SinkError, match="apt install espeak-ng"):
         EspeakNg()
     with pytest.raises(SinkError, match="piper is not installed"):
