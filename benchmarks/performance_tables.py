@@ -188,14 +188,14 @@ def cold_start(records: dict[str, Any]) -> str:
 def projection(records: dict[str, Any]) -> str:
     """What ``edgecap bench project`` says of the default model, and how far it was off here."""
     from edgecap.bench.devices import DEVICES
-    from edgecap.bench.project import Calibration, project
+    from edgecap.bench.project import calibration, project
     from edgecap.models import resolve
     from edgecap.runtime.bundle import read_bundle
 
     record = records["projection_check"]
-    names = ("encoder_share", "step_share", "host_ms", "checks", "error", "worst", "date")
+    names = ("encoder", "step", "host_ms", "checks", "error", "worst", "date")
     machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores"
-    known = Calibration(machine=machine, **{name: record[name] for name in names})
+    known = calibration({"machine": machine} | {name: record[name] for name in names})
     bundle = read_bundle(resolve("default"))
     found = [project(bundle, device, tokens=12, calibration=known) for device in DEVICES]
     rows = [
@@ -219,7 +219,7 @@ def projection(records: dict[str, Any]) -> str:
         ]
         for case in record["cases"]
     ]
-    base = record["calibrated_on"]
+    bases = [case["model"] for case in record["cases"] if case["calibrates"]]
     return (
         "**Projections, not measurements**: `edgecap bench project default --device NAME`, 4 "
         "beams, 12 tokens, fp16 on GPUs, ms.\n\n"
@@ -228,7 +228,8 @@ def projection(records: dict[str, Any]) -> str:
         f"{known.checks} predictions on this CPU. No GPU and no Raspberry Pi was measured: the GPU "
         "part of the method is unchecked, and its share of the roofline, time of a launch and the "
         "speed of each host are assumptions of `edgecap/bench/devices.py`.\n\n"
-        f"The check (`projection_check.json`): shares of the roofline from {base['model']} with "
-        f"{base['threads']} thread and {base['beams']} beams, all else predicted.\n\n"
+        "The check (`projection_check.json`): shares of bandwidth and peak from "
+        f"{' and '.join(bases)} "
+        "with 1 thread and 4 beams, all else predicted.\n\n"
         + table(["model", "threads", "beams", "measured", "predicted", "error"], checks)
     )

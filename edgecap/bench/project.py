@@ -1,16 +1,18 @@
 """Latency on a device that is not here: roofline, launches, host. Always a projection.
 
-    ms = floor / share + launches x time of a launch + host x its factor
+    ms = work / share + launches x time of a launch + host x its factor
 
-The floor is that of ``floors.py`` with the rates that the device's maker states. On a CPU the share
-is what this project's engines reached on the machine of the calibration, where the method was then
-checked on other models, beams and threads; on a GPU share and launches are assumed, see
-``devices``.
+On a CPU the work is bytes over bandwidth and operations over peak, one after the other: kernels as
+small as these hide little of either behind the other. Rates are those that the device's maker
+states. The share is what the engines reached on the machine of the calibration, for encoder and
+step, int8 and float; the method was then checked there on other models, beams and threads. On a GPU
+the work is the floor of each product, and share and launches are assumed, see ``devices``.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
@@ -34,17 +36,29 @@ MOST_BEAMS = 64
 
 
 @dataclass(frozen=True)
+class Shares:
+    """Of the work in the measured time, for graphs in int8 and in float; 1 at most."""
+
+    int8: float
+    floating: float
+
+    def of(self, work: Work) -> float:
+        """The one for some work."""
+        return self.int8 if work.integer else self.floating
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What was measured once, and how far the method was off on what it had not seen.
 
-    encoder_share, step_share : of the floor in the measured time, by own kernels
+    encoder, step : shares of the two parts of a caption
     host_ms : of a caption outside encoder and decoder: resize, text, Python
     checks : number of predictions; error and worst : median and largest |predicted / measured - 1|
     machine : what it was measured on
     """
 
-    encoder_share: float
-    step_share: float
+    encoder: Shares
+    step: Shares
     host_ms: float
     checks: int
     error: float
@@ -66,7 +80,13 @@ class Calibration:
 
 def read_calibration() -> Calibration:
     """The calibration that comes with the package."""
-    return Calibration(**json.loads(resources.files("edgecap.bench").joinpath(FILE).read_text()))
+    return calibration(json.loads(resources.files("edgecap.bench").joinpath(FILE).read_text()))
+
+
+def calibration(found: Mapping[str, Any]) -> Calibration:
+    """A calibration out of JSON."""
+    parts = {name: Shares(**found[name]) for name in ("encoder", "step")}
+    return Calibration(**{**found, **parts})
 
 
 @dataclass(frozen=True)
@@ -122,9 +142,9 @@ class Projection:
         }
 
 
-def predict_ms(floor_ms: float, share: float, launches: int, launch_us: float) -> float:
+def predict_ms(work_ms: float, share: float, launches: int, launch_us: float) -> float:
     """One run of some work: the method."""
-    return floor_ms / share + launches * launch_us / 1e3
+    return work_ms / share + launches * launch_us / 1e3
 
 
 def project(
@@ -170,15 +190,16 @@ def _cpu_stages(
     except EngineError:
         step, by = decoder_work(bundle, beams), "ONNX Runtime"
     return (
-        _stage("encoder", encoder, device, known.encoder_share, 1, encoder.name[9:]),
-        _stage("decoder", step, device, known.step_share, tokens, by),
+        _stage("encoder", encoder, device, known.encoder, 1, encoder.name[9:]),
+        _stage("decoder", step, device, known.step, tokens, by),
     )
 
 
-def _stage(name: str, work: Work, device: Device, share: float, runs: int, by: str) -> Stage:
+def _stage(name: str, work: Work, device: Device, shares: Shares, runs: int, by: str) -> Stage:
     arithmetic = work.integer / device.peak("int8") + work.floating / device.peak("fp32")
-    floor = max(work.read / device.bandwidth / 1e9, arithmetic) * 1e3
-    once = predict_ms(floor, share, work.launches, device.launch_us)
+    memory = work.read / device.bandwidth / 1e9
+    floor = max(memory, arithmetic) * 1e3
+    once = predict_ms((memory + arithmetic) * 1e3, shares.of(work), work.launches, device.launch_us)
     return Stage(name, runs * floor, runs * once, runs, by)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from edgecap.bench.devices import DEVICES, find_device
-from edgecap.bench.project import Calibration, predict_ms, project, read_calibration
+from edgecap.bench.project import Calibration, Shares, predict_ms, project, read_calibration
 from edgecap.bench.step_cost import bundle_cost
 from edgecap.cli.bench_project import command
 from edgecap.models import bundled
@@ -18,7 +19,7 @@ from edgecap.runtime.errors import BundleError, OptionsError
 
 pytest.importorskip("onnx")
 
-KNOWN = Calibration(0.5, 0.25, 2.0, 9, 0.1, 0.3, "a CPU", "2026-01-01")
+KNOWN = Calibration(Shares(0.5, 0.8), Shares(0.25, 0.9), 2.0, 9, 0.1, 0.3, "a CPU", "2026-01-01")
 ROOT = Path(__file__).resolve().parents[3]
 RECORDS = ROOT / "benchmarks" / "records"
 
@@ -96,11 +97,11 @@ def test_the_command(tiny_bundle: Path) -> None:
 def test_the_packaged_calibration_is_that_of_the_record() -> None:
     record = json.loads((RECORDS / "projection_check.json").read_text())
     known = read_calibration()
-    assert known.encoder_share == record["encoder_share"]
-    assert known.step_share == record["step_share"]
+    assert asdict(known.encoder) == record["encoder"]
+    assert asdict(known.step) == record["step"]
     assert (known.checks, known.error, known.worst) == (
         *(record[name] for name in ("checks", "error", "worst")),
     )
     assert known.checks >= 5
-    others = [c for c in record["cases"] if c["error"] is not None]
+    others = [case for case in record["cases"] if not case["calibrates"]]
     assert known.worst == max(abs(case["error"]) for case in others)
