@@ -30,10 +30,15 @@ void WaitALittle(int* spins) {
   }
 }
 
+bool HasParts(uint64_t ticket) {
+  return (ticket & kPartMask) < ((ticket >> kPartBits) & kPartMask);
+}
+
 }  // namespace
 
-StepPool::StepPool(int threads) : threads_(std::max(1, threads)), process_(getpid()) {
-  for (int i = 1; i < threads_; ++i) helpers_.emplace_back([this] { Serve(); });
+StepPool::StepPool(int threads)
+    : threads_(std::max(1, threads)), shares_(threads_), process_(getpid()) {
+  for (int i = 1; i < threads_; ++i) helpers_.emplace_back([this, i] { Serve(i); });
 }
 
 StepPool::~StepPool() {
@@ -87,33 +92,45 @@ void StepPool::RunShared(int count, Call call, void* context) {
   call_.store(call, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
   left_.store(count, std::memory_order_relaxed);
-  const uint64_t round = (ticket_.load(std::memory_order_relaxed) >> (2 * kPartBits)) + 1;
-  ticket_.store(round << (2 * kPartBits) | static_cast<uint64_t>(count) << kPartBits,
-                std::memory_order_release);
-  while (TakeOne()) {
+  ++round_;
+  for (int64_t i = threads_ - 1; i >= 0; --i) {  // the caller, which needs no telling, last
+    const uint64_t begin = (i * count + threads_ - 1) / threads_;
+    const uint64_t end = ((i + 1) * count + threads_ - 1) / threads_;
+    shares_[i].ticket.store(round_ << (2 * kPartBits) | end << kPartBits | begin,
+                            std::memory_order_release);
   }
+  Work(0);
   int spins = 0;
   while (left_.load(std::memory_order_acquire) != 0) WaitALittle(&spins);
 }
 
-bool StepPool::TakeOne() {
-  uint64_t ticket = ticket_.load(std::memory_order_acquire);
-  while (true) {
-    const uint64_t part = ticket & kPartMask;
-    if (part >= ((ticket >> kPartBits) & kPartMask)) return false;
+// Does parts of this round, a thread's own and then those that others have not begun.
+void StepPool::Work(int thread) {
+  int done = 0;
+  for (int i = 0; i < threads_; ++i) {
+    Share& share = shares_[(thread + i) % threads_];
+    while (TakeOne(share)) ++done;
+  }
+  if (done != 0) left_.fetch_sub(done, std::memory_order_release);
+}
+
+bool StepPool::TakeOne(Share& share) {
+  uint64_t ticket = share.ticket.load(std::memory_order_acquire);
+  while (HasParts(ticket)) {
     // While a part of this round is left, these two belong to it.
     const Call call = call_.load(std::memory_order_relaxed);
     void* context = context_.load(std::memory_order_relaxed);
-    if (ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
-                                      std::memory_order_acquire)) {
-      call(context, static_cast<int>(part));
-      left_.fetch_sub(1, std::memory_order_release);
+    if (share.ticket.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                           std::memory_order_acquire)) {
+      call(context, static_cast<int>(ticket & kPartMask));
       return true;
     }
   }
+  return false;
 }
 
-void StepPool::Serve() {
+void StepPool::Serve(int thread) {
+  const std::atomic<uint64_t>& own = shares_[thread].ticket;
   while (true) {
     {
       std::unique_lock<std::mutex> lock(mutex_);
@@ -122,7 +139,8 @@ void StepPool::Serve() {
     }
     int spins = 0;
     while (awake_.load(std::memory_order_relaxed)) {
-      if (TakeOne()) {
+      if (HasParts(own.load(std::memory_order_acquire))) {
+        Work(thread);
         spins = 0;
       } else {
         WaitALittle(&spins);

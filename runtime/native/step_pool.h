@@ -11,9 +11,10 @@
 
 namespace edgecap {
 
-// Threads take numbered parts from one counter, so a thread that the system has put aside holds
-// nobody up: the caller does its parts. Between Begin and End they spin, outside they sleep, so
-// that an encoder finds the cores free.
+// Each thread has its own run of the numbered parts: the same in every layer, so that what it wrote
+// is still in its cache, and no counter travels between cores for every part. Who is done takes
+// from the others, so a thread that the system has put aside holds nobody up. Between Begin and End
+// they spin, outside they sleep, so that an encoder finds the cores free.
 class StepPool {
  public:
   // threads : the caller is one of them
@@ -52,21 +53,27 @@ class StepPool {
  private:
   using Call = void (*)(void*, int);
 
+  // Round (24 bits), end (20), next part (20): one word, so that a part is never taken of a round
+  // that is over. A line of the cache for each, so that threads do not slow each other.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> ticket{0};
+  };
+
   void RunShared(int count, Call call, void* context);
-  bool TakeOne();
+  void Work(int thread);
+  bool TakeOne(Share& share);
   void KeepOff();
-  void Serve();
+  void Serve(int thread);
 
   const int threads_;
+  std::vector<Share> shares_;  // of the caller, then of each helper
   std::vector<std::thread> helpers_;
   int64_t process_;    // that the helpers run in; a child process has none
   int kept_off_ = -1;  // the processor that helpers leave alone
-  // Round (24 bits), parts (20), next part (20): one word, so that a part is never taken of a
-  // round that is over.
-  std::atomic<uint64_t> ticket_{0};
+  uint64_t round_ = 0;
   std::atomic<Call> call_{nullptr};
   std::atomic<void*> context_{nullptr};
-  std::atomic<int> left_{0};
+  alignas(64) std::atomic<int> left_{0};
   std::atomic<bool> awake_{false};
   std::mutex mutex_;
   std::condition_variable wake_;
