@@ -24,6 +24,11 @@ def test_it_is_sound_under_sanitizers(driver: str, tmp_path: Path) -> None:
     check_sound(Path(__file__).with_name(driver), DRIVERS[driver], tmp_path, 200)
 
 
+def test_threads_share_parts_without_a_race(tmp_path: Path) -> None:
+    driver = Path(__file__).with_name("pool_sanitizer.cpp")
+    check_sound(driver, ["step_pool.cpp"], tmp_path, 200, sanitize="-fsanitize=thread")
+
+
 def bits(driver: str, compiler: str, program: Path, *words: str) -> tuple[str, list[str]]:
     """The digest of all results, and the kernels that gave it; each must give it."""
     files = [str(Path(__file__).with_name(driver))]
