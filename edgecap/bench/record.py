@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -178,6 +179,9 @@ def read_record(path: Path) -> Record:
 def schema() -> dict[str, Any]:
     """The JSON schema of a record; ``SCHEMA`` is its file."""
     made = msgspec.json.schema(Record)
+    for part in made["$defs"].values():  # msgspec from 0.23 on takes the indentation off itself
+        if "description" in part:
+            part["description"] = inspect.cleandoc(part["description"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
