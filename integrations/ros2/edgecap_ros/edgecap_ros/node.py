@@ -175,7 +175,8 @@ def main() -> None:
         # A failed configuration has been told of; the node waits for another try.
         if wanted and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             node.trigger_activate()
-        executor.spin()
+        while rclpy.ok():  # spin() can sleep through a shutdown
+            executor.spin_once(timeout_sec=0.5)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
